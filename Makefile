@@ -1,0 +1,66 @@
+# Two commands matter: `make reproduce` and `make test`. Everything is installed into $(VENV), nothing outside it
+# (but the embedded model, which goes to the user's cache).
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV ?= .venv
+PROFILE ?= smoke
+RUN_OPTIONS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --log $(VENV)/pip.log install
+# A stamp is touched last, so that a failed install leaves none and the next call starts over.
+RUNTIME := $(VENV)/.runtime-installed
+PACKAGE := $(VENV)/.package-installed
+TESTING := $(VENV)/.test-installed
+
+.PHONY: help env model reproduce test lab lint bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+$(RUNTIME): locks/torch.txt locks/cpu.txt
+	@if [ -e $(VENV) ] && [ ! -e $(VENV)/.dartlib ]; then echo "$(VENV) was not made by this Makefile: move it away or set VENV" >&2; exit 2; fi
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11, which the locks are made for: set PYTHON" >&2; exit 2; }
+	@start=$$(date +%s); \
+	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && touch $(VENV)/.dartlib && \
+	echo "environment: torch first, then the lock (about 5 minutes, log in $(VENV)/pip.log)" && \
+	$(PIP) -q -r locks/torch.txt && \
+	$(PIP) -q --no-deps -r locks/cpu.txt && \
+	touch $@ && \
+	echo "environment: $$(( $$(date +%s) - start )) s, $$(du -sh $(VENV) | cut -f1) on disk, $$(tests/downloaded.awk $(VENV)/pip.log) of packages"
+
+$(PACKAGE): $(RUNTIME) pyproject.toml
+	@$(PIP) -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(TESTING): $(PACKAGE) locks/test.txt
+	@$(PIP) -q --no-deps -r locks/test.txt
+	@touch $@
+
+env: $(PACKAGE)  ## the environment in .venv, from the locks
+
+model: env  ## the embedded model, in the cache (98 MB once)
+	@$(BIN)/python -m dartlib.engines.models
+
+reproduce: model  ## the whole study (PROFILE=smoke), figures included
+	@$(BIN)/dartlib run $(PROFILE) $(RUN_OPTIONS)
+
+test: $(TESTING) model  ## all tests but those that need a GPU or the network
+	@if [ -z "$${DARTLIB_TEST_DATA:-}" ] && [ -d ../shared/data ]; then export DARTLIB_TEST_DATA="$$(cd ../shared/data && pwd)"; fi; \
+	$(BIN)/python -m pytest -m "not gpu and not network" -rs $(PYTEST_OPTIONS)
+
+lab: env  ## JupyterLab on the notebooks
+	@JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
+
+lint: $(TESTING)  ## ruff, mypy, import rules, stripped notebooks
+	@PATH="$(abspath $(BIN)):$$PATH"; ruff check . && ruff format --check . && mypy && lint-imports && dartlib check
+
+bench: $(TESTING)  ## one benchmark: NAME=pool [JSON=file]
+	@test -n "$(NAME)" || { echo "say which: make bench NAME=<one of: $$(cd tests/benchmarks && ls *.py 2>/dev/null | sed 's/\.py//' | tr '\n' ' ')>" >&2; exit 2; }
+	@$(BIN)/python tests/benchmarks/$(NAME).py $(if $(JSON),--json $(JSON))
+
+clean:  ## remove the environment and caches; runs stay
+	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
