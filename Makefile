@@ -30,7 +30,7 @@ $(RUNTIME): locks/torch.txt locks/cpu.txt
 	$(PIP) -q -r locks/torch.txt && \
 	$(PIP) -q --no-deps -r locks/cpu.txt && \
 	touch $@ && \
-	echo "environment: $$(( $$(date +%s) - start )) s, $$(du -sh $(VENV) | cut -f1) on disk, $$(tests/downloaded.awk $(VENV)/pip.log) of packages"
+	echo "environment: $$(( $$(date +%s) - start )) s, $$(du -sh $(VENV) | cut -f1) on disk, $$(.ci/downloaded.awk $(VENV)/pip.log) of packages"
 
 $(PACKAGE): $(RUNTIME) pyproject.toml
 	@$(PIP) -q --no-deps --no-build-isolation -e .
