@@ -1,0 +1,40 @@
+"""Load the published numbers: one CSV file per table or figure of DART-Math (arXiv 2407.13690).
+
+Every row has ``value``, ``source`` (where it was seen) and ``mark``: ``verified`` (printed there), ``figure``
+(read off the vector paths of a figure, about 0.1 points or 0.5 % of the axis) or ``derived`` (our arithmetic on
+the others). Numbers that could not be seen are absent, not guessed. Accuracies and coverages are in percent.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MARKS = ("verified", "figure", "derived")
+
+
+def published_names() -> list[str]:
+    """Names that load_published accepts, sorted."""
+    return sorted(item.name.removesuffix(".csv") for item in files(__package__).iterdir() if item.name.endswith(".csv"))
+
+
+def load_published(name: str) -> pd.DataFrame:
+    """One published table as a DataFrame with at least ``value`` (float), ``source`` and ``mark``.
+
+    Raises ValueError naming the closest table when there is none of that name.
+    """
+    import pandas as pd
+
+    names = published_names()
+    if name not in names:
+        close = get_close_matches(name, names, n=1, cutoff=0.3)
+        hint = f"did you mean {close[0]!r}?" if close else "choose one of: " + ", ".join(names)
+        raise ValueError(f"no published table {name!r}; {hint}")
+    with files(__package__).joinpath(f"{name}.csv").open("r", encoding="utf-8") as handle:
+        table = pd.read_csv(handle)
+    table["value"] = table["value"].astype(float)
+    return table
