@@ -1,0 +1,97 @@
+"""One coordinator per folder: a lock the system frees when its holder dies, plus a heartbeat for other machines.
+
+The lock file is held with ``flock``; on file systems where that does not reach other machines, a heartbeat
+younger than a minute from another host also refuses. What this module does not do: it never breaks a lease.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+
+
+class LeaseHeld(RuntimeError):
+    """Somebody else works on this folder; the message names host, process and since when."""
+
+
+class Lease:
+    """Hold ``folder`` for this process until ``release()`` or the end of a ``with`` block.
+
+    Raises LeaseHeld when another live process holds it.
+    """
+
+    def __init__(self, folder: Path, purpose: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "lease.json"
+        self._handle = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - held open as long as the lease
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._refuse_live_holder_elsewhere()
+        except (BlockingIOError, LeaseHeld) as error:
+            holder = self._read_holder()
+            self._handle.close()
+            raise LeaseHeld(
+                f"{folder} is in use by process {holder.get('pid', '?')} on {holder.get('host', '?')} since "
+                f"{holder.get('since', '?')} ({holder.get('purpose', '?')}): wait for it or stop it, then run again"
+            ) from error
+        self._holder = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "purpose": purpose,
+            "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        }
+        self._beat()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep_beating, name="lease-heartbeat", daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Give the folder back. Safe to call twice."""
+        if self._handle.closed:
+            return
+        self._stop.set()
+        self._thread.join()
+        self._handle.seek(0)
+        self._handle.truncate()
+        self._handle.close()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _read_holder(self) -> dict[str, object]:
+        self._handle.seek(0)
+        try:
+            holder = json.loads(self._handle.read() or "{}")
+        except json.JSONDecodeError:  # read between truncate and write of the holder's heartbeat
+            holder = {}
+        return holder if isinstance(holder, dict) else {}
+
+    def _refuse_live_holder_elsewhere(self) -> None:
+        holder = self._read_holder()
+        age = time.time() - self._path.stat().st_mtime
+        if holder and holder.get("host") != socket.gethostname() and age < STALE_SECONDS:
+            raise LeaseHeld
+
+    def _beat(self) -> None:
+        self._handle.seek(0)
+        self._handle.truncate()
+        self._handle.write(json.dumps(self._holder))
+        self._handle.flush()
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            self._beat()

@@ -1,0 +1,306 @@
+"""The contracts between rooms: frozen records, their Arrow schemas, and strict readers and writers.
+
+A stage hands its work to the next one as a Parquet file of one of these records. Readers check every
+column by name and type, so a wrong file stops the run with one clear line instead of wrong numbers.
+What this module does not do: it knows nothing of models, grading or run folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class RecordError(ValueError):
+    """A file or row breaks a record's contract; the message names file, row or column, and the fix."""
+
+
+class Verdict(StrEnum):
+    """What became of one trial. Only ``correct`` enters a data set; all five are counted in reports."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    NO_ANSWER = "no_answer"  # nothing to grade, or cut by length even if boxed (as in the paper)
+    TIMEOUT = "timeout"  # the grader gave up: a trial, not correct
+    ERROR = "error"  # no usable reply from the engine: retried, never a trial
+
+
+STRATEGIES = ("vrt", "uniform", "prop2diff")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question with its reference answer. ``level`` is 1 (easy) to 5 (hard), or None."""
+
+    query_id: str
+    source: str
+    query: str
+    reference_answer: str
+    answer_type: str = "number"
+    tolerance: float | None = None
+    level: int | None = None
+    domain: str | None = None
+    metadata: str = "{}"  # a JSON object
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One numbered attempt at a query: raw facts only. ``seconds`` is wall time inside the engine."""
+
+    query_id: str
+    trial: int
+    seed: int
+    setting: str
+    response: str
+    finish_reason: str  # "stop" or "length"
+    n_tokens: int
+    logprob_sum: float | None
+    engine: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """The verdict on one trial, kept beside the pool so that it can be rebuilt.
+
+    ``grader`` identifies the grader version and the reference answer behind the verdict: a row whose key is not
+    the current one is graded again.
+    """
+
+    query_id: str
+    trial: int
+    answer: str | None
+    verdict: str
+    reason: str
+    grader: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One failed request: no trial came of it. ``time`` is seconds since the epoch (UTC)."""
+
+    query_id: str
+    trial: int
+    attempt: int
+    reason: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class SftRow:
+    """One row of a synthetic data set; ``query`` and ``response`` as in the published sets."""
+
+    query: str
+    response: str
+    query_id: str
+    trial: int
+    source: str
+    level: int | None
+    pass_rate: float | None
+    strategy: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueryOutcome:
+    """What a strategy asked of one query and what it got.
+
+    ``n_difficulty`` / ``n_difficulty_correct`` count the difficulty trials behind ``fail_rate``; ``quota`` is
+    None for ``vrt``; ``n_trials`` counts trials up to the index that met the quota or the cap; ``n_correct``
+    is the number of rows it gave. ``status`` is ``met``, ``cap``, ``stuck`` (the engine failed), ``budget``
+    (the run ended first) or ``drawn`` (vrt).
+    """
+
+    query_id: str
+    strategy: str
+    level: int | None
+    n_difficulty: int
+    n_difficulty_correct: int
+    fail_rate: float
+    quota: int | None
+    cap: int
+    n_trials: int
+    n_correct: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a finished stage leaves behind. Written last: its presence means the stage is complete."""
+
+    stage: str
+    status: str  # "complete"
+    parameters: Mapping[str, Any]
+    git_commit: str
+    git_dirty: bool
+    versions: Mapping[str, str]
+    hardware: Mapping[str, Any]
+    seeds: Mapping[str, Any]
+    inputs: Mapping[str, str]  # path relative to the run folder -> sha256
+    outputs: Mapping[str, str]
+    started: str  # ISO 8601, UTC
+    finished: str
+    seconds: float
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+_ARROW_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
+RecordType = TypeVar("RecordType", Query, Trial, Grade, Attempt, SftRow, QueryOutcome)
+
+
+def schema_of(record: type) -> pa.Schema:
+    """The Arrow schema of a record: one column per field; ``X | None`` fields are nullable."""
+    columns = []
+    for item in fields(record):
+        name, _, optional = str(item.type).partition(" | ")
+        columns.append(pa.field(item.name, _ARROW_TYPES[name], nullable=optional == "None"))
+    return pa.schema(columns)
+
+
+def make_query_id(source: str, version: str, query: str, occurrence: int = 0) -> str:
+    """16 hex digits from source, its version, the stripped text and the occurrence number among equal texts."""
+    text = "\x00".join([source, version, query.strip(), str(occurrence)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def make_queries(
+    rows: Iterable[Mapping[str, Any]], *, source: str, version: str
+) -> list[Query]:
+    """Build queries with ids from rows that carry ``query``, ``reference_answer`` and optional record fields.
+
+    Equal texts get occurrence numbers 0, 1, 2 … because some benchmarks repeat questions.
+    """
+    seen: Counter[str] = Counter()
+    queries = []
+    for row in rows:
+        text = str(row["query"]).strip()
+        identity = make_query_id(source, version, text, seen[text])
+        seen[text] += 1
+        queries.append(Query(query_id=identity, source=source, **{**row, "query": text}))
+    return queries
+
+
+def check_unique(queries: Sequence[Query]) -> None:
+    """Raise RecordError when two rows claim one ``query_id``."""
+    counts = Counter(query.query_id for query in queries)
+    repeated = [identity for identity, count in counts.items() if count > 1]
+    if repeated:
+        raise RecordError(
+            f"{len(repeated)} query_id repeated, first {repeated[0]!r}: give repeated questions different occurrences"
+        )
+
+
+def to_table(records: Iterable[RecordType], record: type[RecordType]) -> pa.Table:
+    """Records as an Arrow table in the record's schema; an empty iterable gives an empty table."""
+    rows = [asdict(item) for item in records]
+    return pa.Table.from_pylist(rows, schema=schema_of(record))
+
+
+def write_table_atomically(path: Path, table: pa.Table) -> None:
+    """Write Parquet under a temporary name, fsync, rename, fsync the folder: whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as handle:
+            pq.write_table(table, handle, compression="zstd")
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a small text file so that readers see the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_records(path: Path, records: Iterable[RecordType], record: type[RecordType]) -> None:
+    """Write records as one Parquet file, whole or absent."""
+    write_table_atomically(path, to_table(records, record))
+
+
+def read_table(path: Path, record: type[RecordType], columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file of a record, checking every wanted column by name and type.
+
+    Raises RecordError naming the file and the missing or mistyped column.
+    """
+    wanted = schema_of(record)
+    try:
+        stored = pq.read_schema(path)
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such file") from None
+    except pa.ArrowInvalid as error:
+        raise RecordError(f"{path}: not a readable Parquet file ({error})") from None
+    names = list(columns) if columns is not None else wanted.names
+    for name in names:
+        if name not in stored.names:
+            raise RecordError(f"{path}: column {name!r} is missing (found: {', '.join(stored.names)})")
+        if not _same_kind(stored.field(name).type, wanted.field(name).type):
+            raise RecordError(
+                f"{path}: column {name!r} is {stored.field(name).type}, expected {wanted.field(name).type}"
+            )
+    table = pq.read_table(path, columns=names).cast(pa.schema([wanted.field(name) for name in names]))
+    for name in names:
+        if not wanted.field(name).nullable and table.column(name).null_count:
+            raise RecordError(f"{path}: column {name!r} has {table.column(name).null_count} empty values")
+    return table
+
+
+def read_records(path: Path, record: type[RecordType]) -> list[RecordType]:
+    """Read a whole Parquet file as records (see read_table for what is refused)."""
+    return [record(**row) for row in read_table(path, record).to_pylist()]
+
+
+def _same_kind(stored: pa.DataType, wanted: pa.DataType) -> bool:
+    """True when a stored type reads as the wanted one without loss (any integer width, any string width)."""
+    if pa.types.is_null(stored):
+        return True
+    if pa.types.is_string(wanted):
+        return pa.types.is_string(stored) or pa.types.is_large_string(stored)
+    if pa.types.is_integer(wanted):
+        return pa.types.is_integer(stored)
+    return pa.types.is_floating(stored) or pa.types.is_integer(stored)
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write a manifest as JSON, whole or absent."""
+    write_text_atomically(path, json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest; RecordError when the file is not one."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Manifest(**values)
+    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: not a manifest ({error}); delete it and run the stage again") from None

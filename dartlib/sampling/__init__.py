@@ -1,0 +1,20 @@
+"""Asking until told to stop: the pool of numbered trials, the scheduler, and the loop that fills the one by the other."""
+
+from dartlib.sampling.pool import PoolError, PoolReader, Setting, open_pool, trial_seed
+from dartlib.sampling.runner import SamplingError, SamplingReport, sample
+from dartlib.sampling.scheduler import Demand, Policy, Scheduler, meeting_index
+
+__all__ = [
+    "Demand",
+    "Policy",
+    "PoolError",
+    "PoolReader",
+    "SamplingError",
+    "SamplingReport",
+    "Scheduler",
+    "Setting",
+    "meeting_index",
+    "open_pool",
+    "sample",
+    "trial_seed",
+]

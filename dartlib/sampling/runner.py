@@ -1,0 +1,264 @@
+"""Asking until told to stop: the thin asynchronous shell around the scheduler.
+
+It keeps every engine slot busy, grades each reply on arrival, flushes the pool every few seconds and on the way
+out, and repeats failed requests. What it does not do: decide anything - that is the scheduler's and the policy's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dartlib.engines import Completion, Engine, EngineError, SamplingParameters, run
+from dartlib.grading import GRADER_VERSION, GradingPool
+from dartlib.leases import Lease
+from dartlib.queries import Template
+from dartlib.records import Attempt, Grade, Query, Trial, Verdict, check_unique
+from dartlib.sampling.pool import PoolReader, PoolWriter, Setting, grader_key, known_verdicts, trial_seed
+from dartlib.sampling.progress import Progress
+from dartlib.sampling.scheduler import Policy, Scheduler
+
+FLUSH_SECONDS = 2.0
+MAX_ATTEMPTS = 5
+FIRST_RETRY_SECONDS = 0.5
+# A grader that gives up this often says nothing about the responses: the stage stops.
+MAX_TIMEOUT_SHARE = 0.01
+MIN_TRIALS_FOR_TIMEOUT_SHARE = 200
+
+
+class SamplingError(RuntimeError):
+    """Sampling stopped; what was flushed stays, and the same call goes on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingReport:
+    """What one call to ``sample`` did. Counts are of this call, except ``verdicts`` and ``trials_in_pool``."""
+
+    pool: Path  # the setting's folder
+    setting: str
+    queries: int
+    finished: int
+    trials_new: int
+    trials_in_pool: int
+    tokens_new: int
+    seconds: float
+    wasted_trials: int  # beyond the quota- or cap-meeting index, of all trials in the pool
+    verdicts: Mapping[str, int]
+    failed_requests: int
+    stuck: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens_new / self.seconds if self.seconds else 0.0
+
+
+def sample(
+    queries: Sequence[Query],
+    *,
+    engine: Engine,
+    template: Template,
+    sampling: SamplingParameters,
+    sampling_seed: int,
+    policy: Policy,
+    pool_folder: Path,
+    grading_workers: int = 1,
+    log: Callable[[str], None] = print,
+) -> SamplingReport:
+    """Draw trials until the policy's demand is met for every query; resume from the pool.
+
+    ``sampling.stop`` is completed by the template's own stop strings. Synchronous: it owns an event loop in a
+    thread, so it works in a notebook, and an interrupt ends it within seconds with the pool whole.
+
+    Raises SamplingError when the engine refuses for good or the grader times out on more than 1 % of the trials;
+    LeaseHeld when another process fills this pool.
+    """
+    check_unique(queries)
+    sampling = SamplingParameters(
+        sampling.temperature, sampling.top_p, sampling.max_tokens, tuple(dict.fromkeys(sampling.stop + template.stop))
+    )
+    setting = Setting.of(engine.weights, template.fingerprint, sampling, sampling_seed)
+    with (
+        Lease(pool_folder / setting.identity, purpose="sampling"),
+        GradingPool(workers=grading_workers) as grading,
+    ):
+        session = _Session(queries, engine, template, sampling, setting, policy, pool_folder, grading, log)
+        return run(session.work())
+
+
+class _Session:
+    """State of one call to ``sample``."""
+
+    def __init__(
+        self,
+        queries: Sequence[Query],
+        engine: Engine,
+        template: Template,
+        sampling: SamplingParameters,
+        setting: Setting,
+        policy: Policy,
+        pool_folder: Path,
+        grading: GradingPool,
+        log: Callable[[str], None],
+    ) -> None:
+        self.queries = {query.query_id: query for query in queries}
+        self.engine, self.template, self.sampling, self.setting = engine, template, sampling, setting
+        self.policy, self.grading, self.log = policy, grading, log
+        self.writer = PoolWriter(pool_folder, setting)
+        self.reader = PoolReader(self.writer.folder)
+        self.prompts: dict[str, Sequence[int] | str] = {}
+        self.verdicts: Counter[str] = Counter()
+        self.trials_new = self.tokens_new = self.failed_requests = 0
+        self.arrivals: asyncio.Queue[tuple[str, int, Verdict | None] | BaseException] = asyncio.Queue()
+
+    async def work(self) -> SamplingReport:
+        """Resume, then keep the slots full until the scheduler has nothing left to ask."""
+        started = time.monotonic()
+        scheduler = Scheduler(list(self.queries), self.policy, await self._resume())
+        progress = Progress(len(self.queries), self.log)
+        running: set[asyncio.Task[None]] = set()
+        flusher = asyncio.create_task(self._keep_flushing())
+        flusher.add_done_callback(self._pass_on_failure)
+        try:
+            while True:
+                while len(running) < self.engine.slots and (chosen := scheduler.next_trial()) is not None:
+                    task = asyncio.create_task(self._ask(*chosen))
+                    running.add(task)
+                    task.add_done_callback(running.discard)
+                    task.add_done_callback(self._pass_on_failure)
+                if not running and self.arrivals.empty():
+                    break
+                arrival = await self.arrivals.get()
+                if isinstance(arrival, BaseException):
+                    raise arrival
+                query_id, trial, verdict = arrival
+                if verdict is None:
+                    scheduler.on_failure(query_id, trial)
+                else:
+                    scheduler.on_result(query_id, trial, verdict is Verdict.CORRECT)
+                self._check_timeouts()
+                progress.tick(scheduler, self.trials_new, self.tokens_new)
+        finally:
+            await _cancel([*running, flusher])
+            self.writer.flush()
+        progress.finish(scheduler, self.trials_new, self.tokens_new)
+        return self._report(scheduler, time.monotonic() - started)
+
+    def _pass_on_failure(self, task: asyncio.Task[None]) -> None:
+        """A task that broke (disk full in a flush, a fault of ours) stops the run instead of being lost."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.arrivals.put_nowait(error)
+
+    async def _resume(self) -> list[tuple[str, int, bool]]:
+        """Verdicts already in the pool; rows graded by an older grader or reference are graded again."""
+        graded, waiting = known_verdicts(self.reader, list(self.queries.values()), GRADER_VERSION)
+        if graded or waiting:
+            self.log(f"pool {self.setting.identity}: going on from {len(graded) + len(waiting)} trials")
+        if waiting:
+            self.log(f"regrading {len(waiting)} rows (no grade by this grader and reference yet)")
+        self.verdicts.update(verdict.value for _, _, verdict in graded)
+        done = [(query_id, trial, verdict is Verdict.CORRECT) for query_id, trial, verdict in graded]
+        verdicts = await asyncio.gather(*(self._grade(trial) for trial in waiting))
+        done += [
+            (trial.query_id, trial.trial, verdict is Verdict.CORRECT)
+            for trial, verdict in zip(waiting, verdicts, strict=True)
+        ]
+        return done
+
+    async def _ask(self, query_id: str, trial: int) -> None:
+        """One trial, with retries, graded; puts its verdict, or None after the last failure, on the arrivals."""
+        query = self.queries[query_id]
+        seed = trial_seed(self.setting.sampling_seed, query_id, trial)
+        for attempt in range(MAX_ATTEMPTS):
+            try:
+                completion = await self._complete(query, seed)
+            except EngineError as error:
+                self.failed_requests += 1
+                self.writer.add_attempt(Attempt(query_id, trial, attempt, str(error)[:500], time.time()))
+                if not error.retryable:
+                    break
+                await asyncio.sleep(FIRST_RETRY_SECONDS * 2**attempt)
+            else:
+                reply = self._keep(query_id, trial, seed, completion)
+                self.arrivals.put_nowait((query_id, trial, await self._grade(reply)))
+                return
+        self.arrivals.put_nowait((query_id, trial, None))
+
+    async def _complete(self, query: Query, seed: int) -> Completion:
+        if query.query_id not in self.prompts:
+            self.prompts[query.query_id] = await self.engine.encode(self.template.render(query.query))
+        return await self.engine.complete(self.prompts[query.query_id], self.sampling, seed)
+
+    def _keep(self, query_id: str, trial: int, seed: int, completion: Completion) -> Trial:
+        """Record a reply as a trial of the pool, before it is graded."""
+        row = Trial(
+            query_id=query_id,
+            trial=trial,
+            seed=seed,
+            setting=self.setting.identity,
+            response=completion.text,
+            finish_reason=completion.finish_reason,
+            n_tokens=completion.n_tokens,
+            logprob_sum=completion.logprob_sum,
+            engine=self.engine.name,
+            seconds=completion.seconds,
+        )
+        self.writer.add_trial(row)
+        self.trials_new += 1
+        self.tokens_new += row.n_tokens
+        return row
+
+    async def _grade(self, trial: Trial) -> Verdict:
+        query = self.queries[trial.query_id]
+        answer, verdict, reason = await self.grading.grade(query, trial.response, trial.finish_reason)
+        self.verdicts[verdict.value] += 1
+        key = grader_key(GRADER_VERSION, query)
+        self.writer.add_grade(Grade(trial.query_id, trial.trial, answer, verdict.value, reason, key))
+        return verdict
+
+    def _check_timeouts(self) -> None:
+        graded, timeouts = self.verdicts.total(), self.verdicts[Verdict.TIMEOUT.value]
+        if graded >= MIN_TRIALS_FOR_TIMEOUT_SHARE and timeouts > MAX_TIMEOUT_SHARE * graded:
+            raise SamplingError(
+                f"the grader gave up on {timeouts} of {graded} trials (limit {MAX_TIMEOUT_SHARE:.0%}): read them with "
+                f"open_pool({str(self.reader.folder)!r}).samples(..., where=\"verdict == 'timeout'\")"
+            )
+
+    async def _keep_flushing(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            self.writer.flush()
+
+    def _report(self, scheduler: Scheduler, seconds: float) -> SamplingReport:
+        stuck = scheduler.stuck
+        if stuck:
+            self.log(f"{len(stuck)} queries are stuck (no reply from the engine): run again to go on, first {stuck[0]}")
+        if stuck and self.trials_new == 0:
+            last = self.reader.attempts().to_pylist()[-1]["reason"]
+            raise SamplingError(f"the engine answered no request; the last failure was: {last}")
+        return SamplingReport(
+            pool=self.reader.folder,
+            setting=self.setting.identity,
+            queries=len(self.queries),
+            finished=scheduler.n_finished,
+            trials_new=self.trials_new,
+            trials_in_pool=scheduler.trials_known,
+            tokens_new=self.tokens_new,
+            seconds=seconds,
+            wasted_trials=scheduler.realised_waste,
+            verdicts={verdict.value: self.verdicts[verdict.value] for verdict in Verdict}
+            | {Verdict.ERROR.value: self.failed_requests},
+            failed_requests=self.failed_requests,
+            stuck=stuck,
+        )
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they are gone: an aborted request frees its engine slot."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

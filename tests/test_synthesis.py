@@ -1,0 +1,206 @@
+"""Allocation, cutting and cards: values worked out by hand, and one pool for all strategies."""
+
+from __future__ import annotations
+
+import doctest
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dartlib.records import QueryOutcome, SftRow, read_records
+from dartlib.synthesis import (
+    Sample,
+    StrategySettings,
+    allocation,
+    cut,
+    match_rows,
+    power_quotas,
+    prefixes,
+    prop2diff_quotas,
+    rows_by_level,
+    synthesize,
+    uniform_quotas,
+)
+from stub_engine import SAMPLING, TEMPLATE, StubEngine, numbered_queries
+
+SETTINGS = StrategySettings(
+    strategies=("vrt", "uniform", "prop2diff"),
+    difficulty_trials=4,
+    vrt_trials=6,
+    uniform_quota=2,
+    prop2diff_quota=8,
+    trial_cap=10,
+)
+
+
+def test_worked_examples_in_the_docstrings_hold() -> None:
+    assert doctest.testmod(allocation).failed == 0
+    assert doctest.testmod(allocation).attempted >= 4
+
+
+@pytest.mark.parametrize(
+    ("rate", "k_p", "expected"),
+    [
+        (0.0, 192, 1),  # floor of one: the easiest query keeps a synthetic response
+        (0.003, 192, 1),
+        (0.5, 192, 96),
+        (0.999, 192, 191),  # truncation, not rounding: the paper's figure tops out at 191
+        (1.0, 192, 192),
+        (1 - 0.7, 10, 3),  # 10 * (1 - 0.7) is 2.9999… in floating point and still means 3
+    ],
+)
+def test_prop2diff_truncates_with_a_floor_of_one(rate: float, k_p: int, expected: int) -> None:
+    assert prop2diff_quotas({"q": rate}, k_p=k_p) == {"q": expected}
+
+
+@given(st.dictionaries(st.text(min_size=1), st.floats(0, 1), min_size=1), st.integers(1, 200))
+def test_the_power_family_holds_uniform_and_prop2diff(rates: dict[str, float], k: int) -> None:
+    assert power_quotas(rates, k=k, beta=0) == uniform_quotas(rates, k_u=k)
+    assert power_quotas(rates, k=k, beta=1) == prop2diff_quotas(rates, k_p=k)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2), st.integers(1, 200), st.floats(0, 4))
+def test_a_harder_query_never_gets_less(rates: list[float], k: int, beta: float) -> None:
+    quotas = power_quotas({str(i): rate for i, rate in enumerate(sorted(rates))}, k=k, beta=beta)
+    assert list(quotas.values()) == sorted(quotas.values())
+
+
+@pytest.mark.parametrize("field", ["difficulty_trials", "vrt_trials", "uniform_quota", "prop2diff_quota", "trial_cap"])
+def test_settings_refuse_zero_by_name(field: str) -> None:
+    values = dict(
+        strategies=("vrt",), difficulty_trials=1, vrt_trials=1, uniform_quota=1, prop2diff_quota=1, trial_cap=1
+    )
+    with pytest.raises(ValueError, match=field):
+        StrategySettings(**{**values, field: 0})
+
+
+def test_settings_refuse_an_unknown_strategy_and_a_low_cap() -> None:
+    with pytest.raises(ValueError, match="choose from vrt, uniform, prop2diff"):
+        StrategySettings(("best_of",), 1, 1, 1, 1, 8)
+    with pytest.raises(ValueError, match="raise it"):
+        StrategySettings(("uniform",), 16, 1, 1, 1, 8)
+    StrategySettings(("uniform",), 4, 100, 1, 1, 8)  # VRT's number does not matter when VRT is not drawn
+
+
+def samples_of(query_id: str, flags: str) -> list[Sample]:
+    return [
+        Sample(query_id, trial, "correct" if flag == "1" else "wrong", f"text {trial}")
+        for trial, flag in enumerate(flags)
+    ]
+
+
+def cut_one(strategy: str, flags: str, stuck: bool = False) -> tuple[list[int], QueryOutcome]:
+    query = numbered_queries([0.5])[0]
+    samples = prefixes(samples_of(query.query_id, flags))
+    rows, outcomes = cut(strategy, [query], samples, SETTINGS, [query.query_id] if stuck else [])
+    return [row.trial for row in rows], outcomes[0]
+
+
+def test_vrt_is_the_first_n_trials_whatever_lies_behind() -> None:
+    trials, outcome = cut_one("vrt", "0110011111")
+    assert trials == [1, 2, 5]
+    assert (outcome.n_trials, outcome.quota, outcome.status) == (6, None, "drawn")
+
+
+def test_uniform_ends_at_the_trial_that_meets_the_quota() -> None:
+    trials, outcome = cut_one("uniform", "0110011111")
+    assert trials == [1, 2]
+    assert (outcome.n_trials, outcome.n_correct, outcome.quota, outcome.status) == (3, 2, 2, "met")
+
+
+def test_prop2diff_takes_its_quota_from_the_difficulty_trials_alone() -> None:
+    # 2 of the 4 difficulty trials fail: quota 8 * 0.5 = 4, met at trial 6; later trials change nothing
+    trials, outcome = cut_one("prop2diff", "0110011111")
+    assert trials == [1, 2, 5, 6]
+    assert (outcome.fail_rate, outcome.quota, outcome.n_trials, outcome.status) == (0.5, 4, 7, "met")
+
+
+def test_the_cap_ends_a_query_that_stays_below_its_quota() -> None:
+    trials, outcome = cut_one("prop2diff", "00000000011")  # quota 8, trial 10 lies behind the cap of 10
+    assert trials == [9]
+    assert (outcome.fail_rate, outcome.quota, outcome.n_trials, outcome.status) == (1.0, 8, 10, "cap")
+
+
+def test_a_stuck_query_ends_before_the_missing_trial_and_is_listed() -> None:
+    query = numbered_queries([0.5])[0]
+    samples = [sample for sample in samples_of(query.query_id, "010001111") if sample.trial != 6]
+    rows, outcomes = cut("prop2diff", [query], prefixes(samples), SETTINGS, [query.query_id])
+    assert [row.trial for row in rows] == [1, 5]
+    assert outcomes[0].status == "stuck" and outcomes[0].n_trials == 6
+
+
+def test_without_all_difficulty_trials_a_query_gives_no_rows() -> None:
+    trials, outcome = cut_one("uniform", "11")
+    assert trials == [] and outcome.status == "budget" and outcome.n_difficulty == 2
+
+
+def test_rows_carry_the_published_columns_and_the_difficulty_pass_rate() -> None:
+    query = numbered_queries([0.5])[0]
+    rows, _ = cut("uniform", [query], prefixes(samples_of(query.query_id, "0111")), SETTINGS)
+    assert (rows[0].query, rows[0].pass_rate, rows[0].strategy) == (query.query, 0.75, "uniform")
+
+
+@given(st.integers(0, 30), st.integers(0, 5))
+def test_matched_rows_are_a_seeded_subset_in_order(total: int, seed: int) -> None:
+    rows = [SftRow("q", str(i), "id", i, "s", 1 + i % 2, 0.5, "vrt") for i in range(30)]
+    kept = match_rows(rows, total, seed)
+    assert len(kept) == total and kept == match_rows(rows, total, seed)
+    assert [row.trial for row in kept] == sorted(row.trial for row in kept)
+    assert sum(rows_by_level(kept).values()) == total
+
+
+def test_matching_never_pads() -> None:
+    with pytest.raises(ValueError, match="3 rows wanted, the data set has 0"):
+        match_rows([], 3, 0)
+
+
+def make(folder: Path, engine: StubEngine, settings: StrategySettings = SETTINGS, rates=(1.0, 0.6, 0.3, 0.1, 0.0)):
+    return synthesize(
+        numbered_queries(rates),
+        engine=engine,
+        template=TEMPLATE,
+        sampling=SAMPLING,
+        sampling_seed=1,
+        settings=settings,
+        output_folder=folder,
+        rebuild="make again",
+        licences={"teacher": "none"},
+        log=lambda line: None,
+    )
+
+
+def test_one_pool_serves_all_strategies_and_each_equals_its_own_run(tmp_path: Path) -> None:
+    """Data sets cut from the shared pool equal those of a run for that strategy alone, under other timing."""
+    together = make(tmp_path / "all", StubEngine(slots=20, delay=0.005, timing=4))
+    for strategy in SETTINGS.strategies:
+        alone = StrategySettings((strategy,), 4, 6, 2, 8, 10)
+        report = make(tmp_path / strategy, StubEngine(slots=1), alone)
+        assert read_records(report.datasets[strategy], SftRow) == read_records(together.datasets[strategy], SftRow)
+    outcomes = read_records(tmp_path / "all" / "outcomes.parquet", QueryOutcome)
+    assert outcomes == list(together.outcomes) and len(outcomes) == 15
+    for strategy, count in together.rows.items():
+        assert count == sum(outcome.n_correct for outcome in outcomes if outcome.strategy == strategy)
+
+
+def test_the_jsonl_equals_the_parquet_and_the_card_tells_the_shortfall(tmp_path: Path) -> None:
+    report = make(tmp_path, StubEngine())
+    rows = read_records(report.datasets["prop2diff"], SftRow)
+    lines = (tmp_path / "datasets" / "prop2diff.jsonl").read_text().splitlines()
+    assert [SftRow(**json.loads(line)) for line in lines] == rows
+    card = (tmp_path / "datasets" / "prop2diff.md").read_text()
+    never = next(o for o in report.outcomes if o.strategy == "prop2diff" and o.n_correct == 0)
+    assert f"`{never.query_id}` (0/8)" in card
+    assert "`prop2diff_quota`: 8" in card and "uniform_quota" not in card
+    assert "reasoning is not checked" in card and "make again" in card
+
+
+def test_a_second_call_changes_no_byte(tmp_path: Path) -> None:
+    make(tmp_path, StubEngine())
+    before = {path: path.read_bytes() for path in (tmp_path / "datasets").iterdir()}
+    engine = StubEngine(slots=3)
+    make(tmp_path, engine)
+    assert engine.requests == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "datasets").iterdir()} == before
