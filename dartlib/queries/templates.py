@@ -1,0 +1,78 @@
+"""Prompt templates: how a query becomes the text a model continues.
+
+The paper's templates are kept to the letter, as in the code that trained and sampled its models; the two
+``ladder`` templates are ours, for models too small to be asked without examples. Text is put in by joining
+strings, never by formatting: a query may hold braces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+# Worked examples of ``ladder-fewshot``. They differ in wording on purpose: the teacher copies their style, and
+# one style alone gives hundreds of equal responses to one query. The ladders exclude these questions.
+LADDER_EXEMPLARS: tuple[tuple[str, str], ...] = (
+    ("What is 6 + 7?", "Adding 7 to 6 gives 13. The answer is 13."),
+    ("What is 15 - 8?", "Take 8 away from 15 and 7 are left. The answer is 7."),
+    ("What is 4 * 7?", "4 times 7 is 7 + 7 + 7 + 7 = 28. The answer is 28."),
+    ("What is 9 - 4 + 12?", "First, 9 - 4 = 5. Then 5 + 12 = 17. The answer is 17."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A prompt template: ``before`` + query + ``after``; generation ends at any of ``stop``.
+
+    ``fingerprint`` (12 hex digits) changes with any character of the prompt or the stop strings.
+    """
+
+    name: str
+    before: str
+    after: str
+    stop: tuple[str, ...]
+
+    def render(self, query: str) -> str:
+        """The prompt for one query."""
+        return self.before + query.strip() + self.after
+
+    @property
+    def fingerprint(self) -> str:
+        text = "\x00".join([self.before, self.after, *self.stop])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _ladder_shots() -> str:
+    return "".join(f"Question: {query}\nAnswer:\n{solution}\n\n" for query, solution in LADDER_EXEMPLARS)
+
+
+# Sources: hkust-nlp/dart-math at 219b324, dart_math/utils.py. The paper prints "###Instruction:" without the
+# space; the code has it, and so have the trained models seen it.
+TEMPLATES: dict[str, Template] = {
+    template.name: template
+    for template in (
+        Template(
+            name="alpaca",
+            before="Below is an instruction that describes a task. "
+            "Write a response that appropriately completes the request.\n\n### Instruction:\n",
+            after="\n\n### Response:\n",
+            stop=("### Instruction:", "### Response:"),
+        ),
+        Template(
+            name="deepseekmath",
+            before="User: ",
+            after="\nPlease reason step by step, and put your final answer within \\boxed{}.\n\nAssistant:",
+            stop=("User:", "Assistant:"),
+        ),
+        Template(name="qa", before="User:\n", after="\n\nAssistant:\n", stop=("User:", "Assistant:")),
+        Template(name="ladder-fewshot", before=_ladder_shots() + "Question: ", after="\nAnswer:\n", stop=("\n\n",)),
+        Template(name="ladder", before="Question: ", after="\nAnswer:\n", stop=("\n\n",)),
+    )
+}
+
+
+def get_template(name: str) -> Template:
+    """The template of that name; ValueError lists the known ones."""
+    if name not in TEMPLATES:
+        raise ValueError(f"unknown prompt template {name!r}: choose one of {', '.join(TEMPLATES)}")
+    return TEMPLATES[name]
