@@ -1,0 +1,8 @@
+"""Is it right: extraction of the final answer, equality, five verdicts, and the pool of killable workers."""
+
+from dartlib.grading.equality import answers_equal
+from dartlib.grading.extraction import extract_answer
+from dartlib.grading.pool import GradingError, GradingPool
+from dartlib.grading.verdicts import GRADER_VERSION, grade_response
+
+__all__ = ["GRADER_VERSION", "GradingError", "GradingPool", "answers_equal", "extract_answer", "grade_response"]

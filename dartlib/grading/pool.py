@@ -1,0 +1,186 @@
+"""Grading in worker processes that can be killed, so that no answer can stop or crash a run.
+
+Most answers are settled here by strings and numbers; only the rest visits a worker. Workers start when first
+needed, as plain children with pipes: no fork of the caller and no import of its ``__main__``, so a notebook
+kernel, a thread and a running event loop are all fine places to grade from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dartlib.grading.equality import Comparison
+from dartlib.grading.verdicts import Graded, read_response, verdict_of
+from dartlib.records import Query, Verdict
+
+SECONDS_TO_START = 120.0  # imports on a busy machine
+WALL_PER_CPU_SECOND = 15.0  # the item's limit is CPU time, so that a busy machine changes no verdict; this is the net
+
+
+class GradingError(RuntimeError):
+    """The grader itself cannot run (its worker does not start)."""
+
+
+class GradingPool:
+    """Grades responses with at most ``workers`` processes; an item gets ``seconds_per_item`` of CPU time.
+
+    A context manager; ``close`` leaves no process behind. Safe to use from several threads.
+    """
+
+    def __init__(self, workers: int = 1, seconds_per_item: float = 2.0) -> None:
+        if workers < 1 or seconds_per_item <= 0:
+            raise ValueError("GradingPool needs at least one worker and a positive time per item")
+        self._seconds = seconds_per_item
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
+        for _ in range(workers):
+            self._idle.put(_Worker(seconds_per_item))
+        self._workers = list(self._idle.queue)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grading")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def grade(self, query: Query, response: str, finish_reason: str) -> Graded:
+        """(extracted answer, verdict, reason) of one response, without blocking the event loop."""
+        answer, decided = _read(query, response, finish_reason)
+        if decided is None:
+            loop = asyncio.get_running_loop()
+            decided = await loop.run_in_executor(self._threads, self._compare, query, answer)
+        return answer, *decided
+
+    def grade_many(self, items: Iterable[tuple[Query, str, str]]) -> list[Graded]:
+        """Grade (query, response, finish_reason) triples, in order."""
+        return list(self._threads.map(self._grade, items))
+
+    def close(self) -> None:
+        """End all workers, also busy ones; items still waiting are dropped. Safe to call twice."""
+        for worker in self._workers:
+            worker.kill()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers:
+            worker.end()
+
+    def _grade(self, item: tuple[Query, str, str]) -> Graded:
+        answer, decided = _read(*item)
+        return answer, *(decided or self._compare(item[0], answer))
+
+    def _compare(self, query: Query, answer: str | None) -> tuple[Verdict, str]:
+        worker = self._idle.get()
+        try:
+            return worker.compare([query.reference_answer, answer, query.tolerance])
+        finally:
+            self._idle.put(worker)
+
+
+def _read(query: Query, response: str, finish_reason: str) -> tuple[str | None, tuple[Verdict, str] | None]:
+    return read_response(
+        reference_answer=query.reference_answer,
+        answer_type=query.answer_type,
+        tolerance=query.tolerance,
+        response=response,
+        finish_reason=finish_reason,
+    )
+
+
+class _Worker:
+    """One child process, started when needed and again after its death."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._closed = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def compare(self, item: list[str | float | None]) -> tuple[Verdict, str]:
+        """The verdict on [gold, pred, tolerance]; a hang or crash costs this item only."""
+        process = self._process or self._start()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(item).encode() + b"\n")
+            process.stdin.flush()
+            reply = _read_line(process, self._seconds * WALL_PER_CPU_SECOND)
+        except TimeoutError:
+            self.end()
+            return Verdict.TIMEOUT, "seconds"
+        except BrokenPipeError:
+            reply = b""  # it died before it could read
+        if self._closed:
+            raise GradingError("the GradingPool was closed while an answer was being compared")
+        if not reply:
+            return Verdict.TIMEOUT, "seconds" if self.end() == -signal.SIGPROF else "crash"
+        equal, reason = json.loads(reply)
+        return (Verdict.TIMEOUT, reason) if equal is None else verdict_of(Comparison(equal, reason))
+
+    def kill(self) -> None:
+        """End the child for good; a thread that waits for its reply raises GradingError."""
+        self._closed = True
+        if self._process is not None:
+            self._process.kill()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._closed:
+            raise GradingError("this GradingPool is closed")
+        package = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        with tempfile.TemporaryFile() as errors:
+            # A session of its own: interrupting a notebook cell signals the kernel's whole group.
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "dartlib.grading.worker", str(self._seconds)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,
+            )
+            self._process = process
+            try:
+                ready = not self._closed and _read_line(process, SECONDS_TO_START) == b"ready\n"
+            except TimeoutError:
+                ready = False
+            if not ready:
+                self.end()
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").strip().splitlines()
+                raise GradingError(f"the grading worker did not start: {said[-1] if said else 'no message'}")
+        return process
+
+    def end(self) -> int | None:
+        """Kill the child, if any; its exit code tells whether something else had ended it before."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        process.kill()
+        code = process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):  # an unsent line of a dead child
+                pipe.close()
+        return code
+
+
+def _read_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+    """One line of the child's output; empty when it died, TimeoutError when nothing came in time."""
+    assert process.stdout is not None
+    poll = select.poll()
+    poll.register(process.stdout, select.POLLIN)
+    if not poll.poll(1000 * seconds):
+        raise TimeoutError
+    return process.stdout.readline()  # a child writes whole lines
