@@ -24,9 +24,9 @@ EXIT_UNFINISHED = 13
 _STAGE_MARK = "DARTLIB_STAGE_MARK"  # in the environment of everything a notebook starts
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ExecutionFailure(Exception):
-    """A notebook that did not run to its end. ``cell`` counts all cells from 1; None when it is not known."""
+    """A notebook that did not run to its end. ``cell`` is its number in the source notebook, from 1, if it is known."""
 
     kind: str
     exit_code: int
@@ -68,17 +68,13 @@ def execute(
                 autosave_cell_every=0,
             )
         except papermill.PapermillExecutionError as error:
-            raise ExecutionFailure(
-                "cell error", EXIT_CELL_ERROR, error.cell_index + 1, error.source, f"{error.ename}: {error.evalue}"
-            ) from None
+            raise _failure(output, "cell error", EXIT_CELL_ERROR, f"{error.ename}: {error.evalue}") from None
         except DeadKernelError:
-            cell, source = _running_cell(output)
             reason = "the kernel died (killed, or out of memory)"
-            raise ExecutionFailure("dead kernel", EXIT_DEAD_KERNEL, cell, source, reason) from None
+            raise _failure(output, "dead kernel", EXIT_DEAD_KERNEL, reason) from None
         except CellTimeoutError:
-            cell, source = _running_cell(output)
             reason = f"it ran longer than cell_timeout_minutes = {cell_timeout_minutes:g}"
-            raise ExecutionFailure("timeout", EXIT_TIMEOUT, cell, source, reason) from None
+            raise _failure(output, "timeout", EXIT_TIMEOUT, reason) from None
         finally:
             if output.is_file():
                 _scrub_notebook(output)
@@ -100,21 +96,29 @@ def _require_own_kernel() -> None:
 
 def _require_all_executed(output: Path) -> None:
     """A cell may end the notebook quietly (``sys.exit(0)``): then later cells have no execution count."""
-    for number, cell in enumerate(read_notebook(output)["cells"], start=1):
+    for number, cell in _own_cells(output):
         quiet_exit = any(item.get("ename") == "SystemExit" for item in cell.get("outputs", []))
         if cell["cell_type"] == "code" and source_of(cell).strip() and (quiet_exit or cell["execution_count"] is None):
             reason = "this cell was not executed to its end, though no error was raised (sys.exit?)"
             raise ExecutionFailure("unfinished notebook", EXIT_UNFINISHED, number, source_of(cell), reason)
 
 
-def _running_cell(output: Path) -> tuple[int | None, str]:
-    """Number and source of the cell that papermill marked as running when the kernel was lost."""
-    if output.is_file():
-        for number, cell in enumerate(read_notebook(output)["cells"], start=1):
-            state = cell.get("metadata", {}).get("papermill", {})
-            if cell["cell_type"] == "code" and (state.get("status") == "running" or not state.get("end_time")):
-                return number, source_of(cell)
-    return None, ""
+def _failure(output: Path, kind: str, exit_code: int, reason: str) -> ExecutionFailure:
+    """The failure with the last cell that was started, as the executed copy tells."""
+    started = [
+        (number, source_of(cell))
+        for number, cell in _own_cells(output)
+        if cell["cell_type"] == "code" and cell["metadata"].get("papermill", {}).get("start_time")
+    ]
+    number, source = started[-1] if started else (None, "")
+    return ExecutionFailure(kind, exit_code, number, source, reason)
+
+
+def _own_cells(output: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The source notebook's cells in an executed copy, numbered from 1; papermill adds cells of its own."""
+    added = {"injected-parameters", "papermill-error-cell-tag"}
+    cells = read_notebook(output)["cells"] if output.is_file() else []
+    return list(enumerate((cell for cell in cells if not added & set(cell["metadata"].get("tags", []))), start=1))
 
 
 def scrub(text: str) -> str:

@@ -60,7 +60,7 @@ def require_disk(folder: Path, profile: Profile) -> None:
     free = shutil.disk_usage(place).free / 1e9
     if free < profile.disk_gb:
         raise ProfileError(
-            f"profile {profile.name} needs {profile.disk_gb:g} GB free for {folder}, there are {free:.1f} GB: "
+            f"profile {profile.name} needs {profile.disk_gb:,.1f} GB free for {folder}, there are {free:.1f} GB: "
             "free some space, or name another place with --runs"
         )
 

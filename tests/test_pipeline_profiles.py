@@ -1,0 +1,83 @@
+"""Profiles: what is refused, and by which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_repository import PROFILE
+
+from dartlib.pipeline.profiles import ProfileError, check_profile, load_profile, suggest, with_overrides
+
+
+def test_a_good_profile_is_read_as_written() -> None:
+    profile = check_profile(PROFILE, "toy.yaml")
+    assert profile.training_seeds == (1,) and profile.strategies == ("vrt", "uniform")
+    assert profile.notebooks["02_synthesis"] == {"UNIFORM_QUOTA": 5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"enigne": "local"}, "toy.yaml: unknown key 'enigne': did you mean 'engine'?"),
+        ({"sampling_seed": "7"}, "toy.yaml: sampling_seed is '7', expected an integer"),
+        ({"sampling_seed": True}, "toy.yaml: sampling_seed is True, expected an integer"),
+        ({"training_seeds": 1}, "toy.yaml: training_seeds is 1, expected a list of integers"),
+        ({"training_seeds": [1, "2"]}, "toy.yaml: training_seeds is [1, '2'], expected a list of integers"),
+        ({"training_seeds": [1, 1]}, "toy.yaml: training_seeds needs at least one entry, and each only once"),
+        ({"training_seeds": [-1]}, "toy.yaml: training_seeds must not be negative"),
+        ({"strategies": ["unifrom"]}, "toy.yaml: unknown strategy 'unifrom': did you mean 'uniform'?"),
+        ({"strategies": []}, "toy.yaml: strategies needs at least one entry, and each only once"),
+        ({"engine": "fast"}, "toy.yaml: engine 'fast' is none of auto, vllm, local or http://host:port/v1"),
+        ({"notebooks": {"2_synthesis": {}}}, "toy.yaml: unknown notebook '2_synthesis': did you mean '02_synthesis'?"),
+        ({"notebooks": {"02_synthesis": 3}}, "toy.yaml: notebooks.02_synthesis is a mapping of parameters to values"),
+        ({"notebooks": []}, "toy.yaml: notebooks is a mapping of notebook names to parameters"),
+    ],
+)
+def test_wrong_values_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        check_profile({**PROFILE, **change}, "toy.yaml")
+    assert str(caught.value) == message
+
+
+def test_missing_key_is_named() -> None:
+    with pytest.raises(ProfileError, match="toy.yaml: missing key 'teacher'"):
+        check_profile({key: value for key, value in PROFILE.items() if key != "teacher"}, "toy.yaml")
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    (tmp_path / "code.yaml").write_text("!!python/object/apply:os.system [ls]")
+    with pytest.raises(ProfileError, match="bad.yaml: not readable as YAML"):
+        load_profile(str(tmp_path / "bad.yaml"))
+    with pytest.raises(ProfileError, match="code.yaml: not readable as YAML"):
+        load_profile(str(tmp_path / "code.yaml"))
+    with pytest.raises(ProfileError, match="no profile 'smok': did you mean 'smoke'"):
+        load_profile("smok")
+
+
+def test_a_profile_by_path(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(PROFILE))
+    assert load_profile(str(tmp_path / "own.yaml")).teacher == "embedded"
+
+
+def test_overrides_are_read_as_yaml_and_checked() -> None:
+    profile = check_profile(PROFILE, "toy.yaml")
+    settings = ["02_synthesis.TEMPERATURE=1.5", "03_training.EPOCHS=3", "engine=local", "training_seeds=[4, 5]"]
+    changed = with_overrides(profile, settings)
+    assert changed.notebooks["02_synthesis"] == {"UNIFORM_QUOTA": 5, "TEMPERATURE": 1.5}
+    assert changed.notebooks["03_training"] == {"EPOCHS": 3}
+    assert (changed.engine, changed.training_seeds) == ("local", (4, 5))
+    assert profile.notebooks["03_training"] == {"EPOCHS": 2}, "the profile itself must not change"
+    for wrong in ("03_training.EPOCHS", "03_training.=3", "3_training.EPOCHS=3", "seeds=[1]", "a.b=[1"):
+        with pytest.raises(ProfileError, match="--set"):
+            with_overrides(profile, [wrong])
+
+
+def test_suggestions() -> None:
+    assert suggest("TEMPRATURE", ["TEMPERATURE", "TOP_P"]) == "did you mean 'TEMPERATURE'?"
+    assert suggest("temperature", ["TEMPERATURE", "TOP_P"]) == "did you mean 'TEMPERATURE'?"
+    assert suggest("zzz", ["B", "A"]) == "valid: A, B"
+    assert suggest("zzz", []) == "there is none"
