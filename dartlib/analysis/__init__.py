@@ -1,0 +1,88 @@
+"""Bias statistics and figures: read artefacts, make tables, draw, save with a sidecar; show hostile text safely."""
+
+from dartlib.analysis.inputs import (
+    AnalysisError,
+    find_items,
+    find_training_logs,
+    read_dataset,
+    read_items,
+    read_outcomes,
+    read_queries,
+    read_samples,
+    read_training_logs,
+)
+from dartlib.analysis.result_figures import (
+    accuracy_by_level,
+    headline,
+    published_averages,
+    published_cost,
+    published_scaling,
+    training_loss,
+    verdict_shares,
+)
+from dartlib.analysis.saving import figure_sidecar, save_figure, show
+from dartlib.analysis.synthesis_figures import (
+    coverage_by_level,
+    pass_rate_ladder,
+    responses_by_level,
+    responses_by_rank,
+    synthesis_cost,
+    vrt_prediction,
+)
+from dartlib.analysis.tables import (
+    accuracy_table,
+    achieving_table,
+    bias_summary,
+    bias_table,
+    comparison_table,
+    cost_table,
+    gini,
+    pass_rate_table,
+    pass_rates,
+    rank_table,
+    verdict_table,
+)
+from dartlib.analysis.tables import vrt_prediction as vrt_prediction_table
+from dartlib.analysis.text import escape, table_html
+
+__all__ = [
+    "AnalysisError",
+    "accuracy_by_level",
+    "accuracy_table",
+    "achieving_table",
+    "bias_summary",
+    "bias_table",
+    "comparison_table",
+    "cost_table",
+    "coverage_by_level",
+    "escape",
+    "figure_sidecar",
+    "find_items",
+    "find_training_logs",
+    "gini",
+    "headline",
+    "pass_rate_ladder",
+    "pass_rate_table",
+    "pass_rates",
+    "published_averages",
+    "published_cost",
+    "published_scaling",
+    "rank_table",
+    "read_dataset",
+    "read_items",
+    "read_outcomes",
+    "read_queries",
+    "read_samples",
+    "read_training_logs",
+    "responses_by_level",
+    "responses_by_rank",
+    "save_figure",
+    "show",
+    "synthesis_cost",
+    "table_html",
+    "training_loss",
+    "verdict_shares",
+    "verdict_table",
+    "vrt_prediction",
+    "vrt_prediction_table",
+]

@@ -1,0 +1,173 @@
+"""Read what the figures need: the artefacts of a run folder, or any SFT data set. Files are checked by column."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dartlib.records import STRATEGIES, Query, QueryOutcome, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAMPLE_COLUMNS = ["query_id", "trial", "level", "verdict", "answer", "n_tokens", "finish_reason", "response"]
+ITEM_COLUMNS = ["query_id", "source", "level", "verdict", "answer", "response"]
+LOG_COLUMNS = ["step", "loss", "tokens", "lr", "seconds"]
+
+
+class AnalysisError(ValueError):
+    """A file lacks what a table or figure needs; the message names the file and the fix."""
+
+
+def read_queries(path: Path) -> pd.DataFrame:
+    """A Parquet file of Query records as a DataFrame; RecordError names a wrong column."""
+    return _frame(read_table(path, Query))
+
+
+def read_outcomes(path: Path) -> pd.DataFrame:
+    """A Parquet file of QueryOutcome records (every strategy) as a DataFrame."""
+    return _frame(read_table(path, QueryOutcome))
+
+
+def read_samples(path: Path) -> pd.DataFrame:
+    """The trials drawn, with verdicts, one row each, by query and trial number."""
+    return _read_columns(path, SAMPLE_COLUMNS).sort_values(["query_id", "trial"], ignore_index=True)
+
+
+def find_items(run_folder: Path) -> dict[str, Path]:
+    """Evaluated models of a run: model name -> its ``items.parquet``, base first, then by strategy and seed."""
+    return _by_model(run_folder.glob("04_evaluation/*/items.parquet"))
+
+
+def read_items(paths: dict[str, Path]) -> pd.DataFrame:
+    """Graded answers of all models, with a ``model`` column in front."""
+    import pandas as pd
+
+    if not paths:
+        raise AnalysisError("no evaluated model in the run folder: run the evaluation stage first")
+    frames = [_read_columns(path, ITEM_COLUMNS).assign(model=model) for model, path in paths.items()]
+    return pd.concat(frames, ignore_index=True)[["model", *ITEM_COLUMNS]]
+
+
+def find_training_logs(run_folder: Path) -> dict[str, Path]:
+    """Training runs of a run folder: name such as ``vrt-seed1`` -> its ``training_log.jsonl``."""
+    return _by_model(run_folder.glob("03_training/*/training_log.jsonl"))
+
+
+def read_training_logs(paths: dict[str, Path]) -> pd.DataFrame:
+    """Training logs of all runs, with a ``run`` column in front."""
+    import pandas as pd
+
+    frames = []
+    for name, path in paths.items():
+        frame = pd.DataFrame(_json_lines(path))
+        _require(path, list(frame.columns), LOG_COLUMNS)
+        frames.append(frame[LOG_COLUMNS].assign(run=name))
+    if not frames:
+        raise AnalysisError("no training log in the run folder: run the training stage first")
+    return pd.concat(frames, ignore_index=True)[["run", *LOG_COLUMNS]]
+
+
+def read_dataset(path: Path, queries: Path | None = None) -> pd.DataFrame:
+    """Any SFT set (Parquet or JSONL with ``query`` and ``response``) as one row per query, like read_outcomes.
+
+    ``level`` and ``pass_rate`` columns are used when present. A data set does not know the queries it failed to
+    answer: give the file of all ``queries`` asked (column ``query``, optional ``level``) to count those as well;
+    texts are matched after stripping. ``strategy`` is the file's name. Raises AnalysisError.
+    """
+    rows = _read_any(path, ["query", "response"], ["level", "pass_rate"])
+    rows["query"] = rows["query"].astype(str).str.strip()
+    counts = rows.groupby("query", sort=False).agg(
+        n_correct=("response", "size"), level=("level", "first"), pass_rate=("pass_rate", "first")
+    )
+    if queries is not None:
+        asked = _read_any(queries, ["query"], ["level"])
+        asked["query"] = asked["query"].astype(str).str.strip()
+        asked = asked.drop_duplicates("query").set_index("query")
+        unknown = int((~counts.index.isin(asked.index)).sum())
+        if unknown:
+            raise AnalysisError(f"{path}: {unknown} of its queries are not in {queries}: give the file of all queries")
+        counts = counts.reindex(asked.index)
+        counts["level"] = counts["level"].fillna(asked["level"])
+    frame = counts.reset_index(names="query_id")
+    return frame.assign(
+        strategy=path.stem,
+        n_correct=frame["n_correct"].fillna(0).astype(int),
+        fail_rate=1 - frame["pass_rate"].astype(float),
+        quota=float("nan"),
+        status="drawn",
+    ).drop(columns="pass_rate")
+
+
+def _by_model(paths: Iterable[Path]) -> dict[str, Path]:
+    def order(path: Path) -> tuple[int, str]:
+        name = path.parent.name
+        known = ["base", *STRATEGIES]
+        strategy = name.partition("-seed")[0]
+        return (known.index(strategy) if strategy in known else len(known), name)
+
+    return {path.parent.name: path for path in sorted(paths, key=order)}
+
+
+def _frame(table: Any) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        _require(path, pq.read_schema(path).names, columns)
+        return _frame(pq.read_table(path, columns=columns))
+    except FileNotFoundError:
+        raise AnalysisError(f"{path}: no such file; run the stage that writes it first") from None
+    except pa.ArrowInvalid as error:
+        raise AnalysisError(f"{path}: not a readable Parquet file ({error})") from None
+
+
+def _read_any(path: Path, columns: list[str], optional: list[str]) -> pd.DataFrame:
+    """Wanted columns of a Parquet or JSONL file; absent optional ones are empty."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    if path.suffix == ".parquet":
+        names = pq.read_schema(path).names if path.is_file() else []
+        frame = _read_columns(path, columns + [name for name in optional if name in names])
+    elif path.suffix in (".jsonl", ".json"):
+        frame = pd.DataFrame(_json_lines(path))
+        _require(path, list(frame.columns), columns)
+    else:
+        raise AnalysisError(f"{path}: a data set is a .parquet or .jsonl file")
+    for name in optional:
+        if name not in frame.columns:
+            frame[name] = float("nan")
+    return frame[columns + optional]
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at U+2028 inside a text
+    except FileNotFoundError:
+        raise AnalysisError(f"{path}: no such file; run the stage that writes it first") from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise AnalysisError(f"{path}, line {number}: not JSON ({error.msg}); one object a line") from None
+        if not isinstance(row, dict):
+            raise AnalysisError(f"{path}, line {number}: expected a JSON object")
+        rows.append(row)
+    return rows
+
+
+def _require(path: Path, found: list[str], wanted: list[str]) -> None:
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise AnalysisError(f"{path}: column {missing[0]!r} is missing (found: {', '.join(found) or 'none'})")

@@ -1,0 +1,87 @@
+"""How figures look: one palette that colour-blind readers can tell apart, one marker per strategy, axes from zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dartlib.analysis.text import escape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: distinct under the common colour-vision deficiencies and in grey
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#666666",
+)
+_NAMES = {"vrt": "VRT", "uniform": "Uniform", "prop2diff": "Prop2Diff", "base": "base model"}
+_LOOKS = {"vrt": (BLUE, "o"), "uniform": (ORANGE, "s"), "prop2diff": (GREEN, "^"), "base": (GREY, "D")}
+
+
+def display_name(name: str) -> str:
+    """``prop2diff-seed1`` as ``Prop2Diff, seed 1``; other names escaped for a figure."""
+    strategy, separator, seed = name.partition("-seed")
+    if strategy not in _NAMES:
+        return escape(name if len(name) <= 32 else name[:31] + "…", "figure")
+    return f"{_NAMES[strategy]}, seed {escape(seed, 'figure')}" if separator else _NAMES[strategy]
+
+
+def look(name: str) -> dict[str, Any]:
+    """Colour and marker of a strategy or of a model trained on it."""
+    colour, marker = _LOOKS.get(name.partition("-seed")[0], (PURPLE, "v"))
+    return {"color": colour, "marker": marker}
+
+
+def new_figure(title: str, columns: int = 1, *, share_y: bool = False, width: float = 6.0) -> tuple[Figure, list[Axes]]:
+    """A figure 4 inches high with ``columns`` axes side by side. It belongs to no window and needs no backend."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 4.0), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    axes = figure.subplots(1, columns, sharey=share_y, squeeze=False)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", color="#DDDDDD", linewidth=0.7)
+        axis.set_axisbelow(True)
+        axis.tick_params(labelsize=9)
+    return figure, list(axes)
+
+
+def label(axis: Axes, x: str, y: str = "", title: str = "") -> None:
+    """Axis labels and panel title in the sizes of this package; the y axis starts at zero."""
+    axis.set_xlabel(x, fontsize=10)
+    axis.set_ylabel(y, fontsize=10)
+    if title:
+        axis.set_title(title, fontsize=10)
+    axis.set_ylim(bottom=0)
+
+
+def legend_below(figure: Figure, axis: Axes, columns: int = 3) -> None:
+    """One legend under all panels, where it can hide no data."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+
+
+def error_bars(values: Any, low: Any, high: Any) -> npt.NDArray[np.float64]:
+    """Interval ends as the distances below and above that matplotlib wants (never negative by rounding); (2, n)."""
+    middle, bottom, top = (np.asarray(part, dtype=np.float64) for part in (values, low, high))
+    return np.clip(np.stack([middle - bottom, top - middle]), 0, None)
+
+
+def group_ticks(axis: Axes, groups: Iterable[Any], queries: Iterable[int] | None = None) -> None:
+    """Ticks at 0, 1, 2 … named after the groups, with the number of queries under each name."""
+    names = [escape(group, "figure") for group in groups]
+    if queries is not None:
+        names = [f"{name}\n({count})" for name, count in zip(names, queries, strict=True)]
+    crowded = len(names) > 3 and max(map(len, names)) > 12
+    axis.set_xticks(range(len(names)), names, fontsize=8 if crowded else 9)

@@ -1,0 +1,220 @@
+"""Figures about data sets: who gets responses, at what cost, and what pass rates predict. Tables in, Figure out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dartlib.analysis import tables
+from dartlib.analysis.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    display_name,
+    error_bars,
+    group_ticks,
+    label,
+    legend_below,
+    look,
+    new_figure,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_WHISKERS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "capsize": 3, "linewidth": 1}
+
+
+def responses_by_level(outcomes: pd.DataFrame) -> Figure:
+    """Responses per query by difficulty group, one panel per strategy, with quota and shortfall.
+
+    Bars with 95 % bootstrap intervals over queries; the line is the mean quota (for VRT the number of trials), the
+    hatched part on top what is missing to it.
+    """
+    strategies = tables.strategies_of(outcomes)
+    table, axis_name = tables.bias_table(outcomes), _axis_name(outcomes)
+    title = f"Responses per query by {axis_name} ({outcomes['query_id'].nunique():,} queries)"
+    figure, axes = new_figure(title, len(strategies), share_y=True, width=max(6.0, 2.7 * len(strategies)))
+    line_at = 0
+    for axis, strategy in zip(axes, strategies, strict=True):
+        part = table[table["strategy"] == strategy]
+        places = np.arange(len(part))
+        axis.bar(places, part["mean"], color=look(strategy)["color"], width=0.7)
+        axis.errorbar(places, part["mean"], yerr=error_bars(part["mean"], part["low"], part["high"]), **_WHISKERS)
+        if part["quota"].notna().any():
+            _draw_quota(axis, part)
+        elif strategy == "vrt" and "n_trials" in outcomes:
+            line_at = int(outcomes.loc[outcomes["strategy"] == "vrt", "n_trials"].max())
+            axis.axhline(line_at, color="black", linestyle=":", linewidth=1.2, label=f"{line_at} trials per query")
+            axis.legend(fontsize=8, loc="upper left")
+        group_ticks(axis, part["group"], part["queries"])
+        label(axis, f"{axis_name} (queries)", title=display_name(strategy))
+    axes[0].set_ylabel("correct responses per query", fontsize=10)
+    heights = [table["high"].max(), table["quota"].max(), line_at]
+    axes[0].set_ylim(0, 1.35 * max(1e-9, np.nanmax(heights)))
+    return figure
+
+
+def _draw_quota(axis: Axes, part: pd.DataFrame) -> None:
+    """Mean quota per group as a short line, the shortfall hatched between bar and line."""
+    places = np.arange(len(part))
+    early = part["ended_early"].sum() > 0
+    name = "shortfall (cap or run ended)" if early else "shortfall (cap reached)"
+    missing: dict[str, Any] = {"color": "white", "edgecolor": GREY, "hatch": "////", "label": name}
+    axis.bar(places, part["shortfall"], bottom=part["mean"], width=0.7, **missing)
+    axis.hlines(part["quota"], places - 0.42, places + 0.42, colors="black", linewidth=2, label="mean quota")
+    axis.legend(fontsize=8, loc="upper left", handlelength=1.4)
+
+
+def responses_by_rank(outcomes: pd.DataFrame, samples: pd.DataFrame | None = None) -> Figure:
+    """Responses per query by difficulty rank, hardest first: one dot a query, the line a running median."""
+    table = tables.rank_table(outcomes, samples)
+    n = outcomes["query_id"].nunique()
+    figure, (axis,) = new_figure(f"Responses per query by difficulty rank ({n:,} queries)")
+    window = max(5, n // 20)
+    known = bool(outcomes["fail_rate"].notna().any())
+    for strategy in tables.strategies_of(outcomes):
+        part = table[table["strategy"] == strategy].sort_values("rank")
+        style = look(strategy)
+        axis.scatter(part["rank"], part["responses"], s=9, alpha=0.3, linewidths=0, **style)
+        name = display_name(strategy) + _rank_note(strategy, known, bool(part["held_out"].any()))
+        median = part["responses"].rolling(window, center=True, min_periods=1).median()
+        axis.plot(part["rank"], median, color=style["color"], linewidth=2, label=name)
+    order = "measured fail rate" if known else "own number of responses"
+    label(axis, f"query rank by {order} (1 = hardest)", "correct responses per query")
+    legend_below(figure, axis)
+    return figure
+
+
+def _rank_note(strategy: str, ranked_by_fail_rate: bool, held_out: bool) -> str:
+    """Whether VRT's own trials made the rank: then chance puts its lucky queries on the easy side."""
+    if strategy != "vrt" or not ranked_by_fail_rate:
+        return ""
+    return " (trials not used for the rank, scaled)" if held_out else " (ranked by the same trials)"
+
+
+def pass_rate_ladder(rates: pd.DataFrame) -> Figure:
+    """Pass rate of the teacher by level: a dot per query, the mean with its bootstrap interval over queries."""
+    table = tables.pass_rate_table(rates)
+    groups, axis_name = tables.difficulty_groups(rates)
+    trials = int(rates["trials"].max())
+    figure, (axis,) = new_figure(f"Teacher's pass rate by {axis_name} ({len(rates):,} queries, {trials} trials each)")
+    generator = np.random.default_rng(0)
+    for index, group in enumerate(table["group"]):
+        values = rates.loc[groups == group, "pass_rate"]
+        spread = index + generator.uniform(-0.28, 0.28, len(values))
+        axis.scatter(spread, values, s=10, color=SKY, alpha=0.6, linewidths=0, label="" if index else "one query")
+    places = np.arange(len(table))
+    bars = error_bars(table["pass_rate"], table["low"], table["high"])
+    style: dict[str, Any] = {"fmt": "o-", "color": BLUE, "capsize": 4}
+    axis.errorbar(places, table["pass_rate"], bars, label="mean, 95 % interval over queries", **style)
+    box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
+    for index, rate in enumerate(table["pass_rate"]):
+        axis.annotate(f"{rate:.2f}", (index, rate), (9, 6), textcoords="offset points", fontsize=9, bbox=box)
+    group_ticks(axis, table["group"], table["queries"])
+    label(axis, f"{axis_name} (queries)", "pass rate (share of trials)")
+    axis.set_ylim(-0.02, 1.04)
+    legend_below(figure, axis, 2)
+    return figure
+
+
+def coverage_by_level(outcomes: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
+    """Share of queries with a correct response, by group and strategy, with Wilson intervals.
+
+    ``published`` (the table ``metamathqa_by_level``) adds a panel of its own: the paper's data, not this run's.
+    """
+    table, axis_name = tables.bias_table(outcomes), _axis_name(outcomes)
+    n = outcomes["query_id"].nunique()
+    columns = 1 if published is None else 2
+    figure, axes = new_figure("Coverage: queries with at least one correct response", columns, share_y=True, width=7.5)
+    strategies = tables.strategies_of(outcomes)
+    for number, strategy in enumerate(strategies):
+        part = table[table["strategy"] == strategy]
+        shifted = np.arange(len(part)) + 0.2 * (number - (len(strategies) - 1) / 2)
+        values = 100 * part["coverage"]
+        bars = error_bars(values, 100 * part["coverage_low"], 100 * part["coverage_high"])
+        axes[0].errorbar(shifted, values, bars, linestyle="", capsize=3, label=display_name(strategy), **look(strategy))
+    first = table[table["strategy"] == strategies[0]]
+    group_ticks(axes[0], first["group"], first["queries"])
+    label(axes[0], f"{axis_name} (queries)", "coverage (% of queries)", f"this run ({n:,} queries)")
+    axes[0].legend(fontsize=9, loc="lower left")
+    if published is not None:
+        single = published[published["level"].astype(str) != "all"]
+        levels = single.pivot(index="level", columns="quantity", values="value")
+        axes[1].bar(np.arange(len(levels)), levels["coverage"], color="white", edgecolor=GREY, hatch="..", width=0.6)
+        above: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
+        for index, value in enumerate(levels["coverage"]):
+            axes[1].annotate(f"{value:.1f}", (index, value), (0, 3), **above)
+        group_ticks(axes[1], levels.index, levels["queries"].astype(int))
+        label(axes[1], "MATH level (queries)", title="the paper's data: MetaMathQA-MATH-AnsAug\n(figure 2 left)")
+    axes[0].set_ylim(0, 108)
+    return figure
+
+
+def vrt_prediction(samples: pd.DataFrame, trials: int) -> Figure:
+    """VRT as pass rates predict it, n·p and 1-(1-p)^n, laid over what was drawn. Halves of the trials, no overlap."""
+    table = tables.vrt_prediction(samples, trials)
+    axis_name = "level" if samples["level"].notna().any() else "queries"
+    n, queries = int(table["n"].max()), int(table["queries"].sum())
+    title = f"VRT from pass rates alone: trials 1–{trials // 2} predict the next {n} ({queries:,} queries)"
+    figure, (left, right) = new_figure(title, 2, width=7.5)
+    places = np.arange(len(table))
+    left.bar(places, table["responses"], color=BLUE, alpha=0.75, width=0.7, label="measured")
+    left.errorbar(places, table["responses"], error_bars(table["responses"], table["low"], table["high"]), **_WHISKERS)
+    dash: dict[str, Any] = {"colors": "black", "linewidth": 2, "label": "predicted: n·p; 1-(1-p)^n over a spread of p"}
+    left.hlines(table["predicted"], places - 0.42, places + 0.42, **dash)
+    values = 100 * table["coverage"]
+    right.bar(places, values, color=BLUE, alpha=0.75, width=0.7, label="measured")
+    bars = error_bars(values, 100 * table["coverage_low"], 100 * table["coverage_high"])
+    right.errorbar(places, values, bars, **_WHISKERS)
+    one_rate, spread = 100 * table["coverage_one_rate"], 100 * table["coverage_spread"]
+    cross: dict[str, Any] = {"color": ORANGE, "markersize": 9, "markeredgewidth": 2}
+    right.plot(places, one_rate, "x", label="1-(1-p)^n, one p for all", **cross)
+    right.hlines(spread, places - 0.42, places + 0.42, **dash)
+    for axis in (left, right):
+        group_ticks(axis, table["group"], table["queries"])
+    label(left, f"{axis_name} (queries)", f"responses per query ({n} trials)", "correct responses")
+    label(right, f"{axis_name} (queries)", "queries covered (%)", "coverage")
+    right.set_ylim(0, 108)
+    legend_below(figure, right)
+    return figure
+
+
+def synthesis_cost(outcomes: pd.DataFrame, samples: pd.DataFrame) -> Figure:
+    """Trials per query by group and strategy, and the achieving ratio had the cap been lower (paper's figure 4)."""
+    cost, reached = tables.cost_table(outcomes), tables.achieving_table(outcomes, samples)
+    axis_name = _axis_name(outcomes)
+    n = outcomes["query_id"].nunique()
+    figure, (left, right) = new_figure(f"Cost of synthesis ({n:,} queries)", 2, width=7.5)
+    for strategy in tables.strategies_of(outcomes):
+        part = cost[cost["strategy"] == strategy]
+        bars = error_bars(part["mean"], part["low"], part["high"])
+        name = f"{display_name(strategy)}: {part['trials'].sum():,} trials"
+        left.errorbar(np.arange(len(part)), part["mean"], bars, capsize=3, label=name, **look(strategy))
+        curve = reached[reached["strategy"] == strategy]
+        if len(curve):
+            values = 100 * curve["achieving_ratio"]
+            bars = error_bars(values, 100 * curve["low"], 100 * curve["high"])
+            right.errorbar(curve["cap"], values, bars, capsize=3, label=display_name(strategy), **look(strategy))
+    first = cost[cost["strategy"] == cost["strategy"].iloc[0]]
+    group_ticks(left, first["group"], first["queries"])
+    label(left, f"{axis_name} (queries)", "trials per query", "what was spent")
+    left.legend(fontsize=8, loc="upper left")
+    left.set_ylim(top=1.35 * left.get_ylim()[1])
+    label(right, "cap on trials per query (log scale)", "queries that met their quota (%)", "had the cap been lower")
+    if len(reached):
+        caps = sorted(set(reached["cap"]))
+        right.set_xscale("log", base=2)
+        right.set_xticks(caps, [str(cap) for cap in caps], fontsize=9)
+        right.minorticks_off()
+        right.legend(fontsize=8, loc="lower right")
+    right.set_ylim(0, 104)
+    return figure
+
+
+def _axis_name(outcomes: pd.DataFrame) -> str:
+    return tables.difficulty_groups(outcomes)[1]
