@@ -62,9 +62,7 @@ class Engine(Protocol):
         """
         ...
 
-    async def complete(
-        self, prompt: Sequence[int] | str, sampling: SamplingParameters, seed: int
-    ) -> Completion:
+    async def complete(self, prompt: Sequence[int] | str, sampling: SamplingParameters, seed: int) -> Completion:
         """Answer one prompt; raises EngineError. Cancelling the awaiting task aborts the request."""
         ...
 
