@@ -34,6 +34,7 @@ _UNIT = re.compile(rf"(.*\d)\s+({'|'.join(_UNITS.split())})", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z ,.'-]*")
 _LONG_WORD = re.compile(r"[A-Za-z]{3}")
 _NAMES_OF_NUMBERS = {"infinity", "-infinity"}
+_EQUALS = re.compile(r"\s*(?:=|\\approx)\s*")
 _RATIO = re.compile(r"\d\s*:\s*\d")
 
 
@@ -55,7 +56,9 @@ def compare_fast(*, gold: str, pred: str, tolerance: float | None = None) -> Com
     """Decide by strings, plain numbers and limits; None when only symbolic comparison can tell."""
     if max(len(gold), len(pred)) > 10 * MAX_LENGTH:
         return Comparison(False, "limit:length")
-    left, right = _without_common_unit(normalise(gold), normalise(pred))
+    left, right = _prepare(gold, pred)
+    if not left or not right:
+        return Comparison(False, "empty")
     if left == right:
         return Comparison(True, "string")
     if (gold_number := parse_number(left)) is not None and (pred_number := parse_number(right)) is not None:
@@ -73,7 +76,7 @@ def compare_symbolic(*, gold: str, pred: str, tolerance: float | None = None) ->
     """Compare with math-verify, its own timeouts off: may run for ever, so call it where it can be killed."""
     from math_verify import verify
 
-    left, right = (_parse(text) for text in _without_common_unit(normalise(gold), normalise(pred)))
+    left, right = (_parse(text) for text in _prepare(gold, pred))
     if not left or not right:
         return Comparison(False, "unparsed")
     if verify(left, right, timeout_seconds=None, float_rounding=SIGNIFICANT_DECIMALS):
@@ -131,6 +134,18 @@ def _is_text(text: str) -> bool:
         return False
     words = _WORDS.fullmatch(text) is not None and _LONG_WORD.search(text) is not None
     return words or _RATIO.search(text) is not None
+
+
+def _prepare(gold: str, pred: str) -> tuple[str, str]:
+    """Both normalised, without what they share: the unit, and the left side of an equation.
+
+    Left in, ``f = 2`` and ``f = 3`` would be compared as equations, where SymPy drops constant factors.
+    """
+    left, right = normalise(gold), normalise(pred)
+    left_parts, right_parts = (_EQUALS.split(text) for text in (left, right))
+    if left != right and len(left_parts) == len(right_parts) > 1 and left_parts[:-1] == right_parts[:-1]:
+        left, right = left_parts[-1], right_parts[-1]
+    return _without_common_unit(left, right)
 
 
 def _without_common_unit(gold: str, pred: str) -> tuple[str, str]:

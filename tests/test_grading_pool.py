@@ -1,0 +1,236 @@
+"""Verdicts, and workers that can hang, crash or lose their parent without harm."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dartlib.grading import GRADER_VERSION, GradingError, GradingPool, grade_response
+from dartlib.grading.verdicts import Graded
+from dartlib.records import Query, Verdict
+
+
+def _query(reference: str, **fields: object) -> Query:
+    return Query(query_id="q", source="test", query="?", reference_answer=reference, **fields)  # type: ignore[arg-type]
+
+
+SLOW = (_query("\\sqrt{8}"), "\\boxed{2\\sqrt{2}}", "stop")  # only SymPy can tell
+SLOW_GRADE = ("2\\sqrt{2}", Verdict.CORRECT, "symbolic")
+VERDICTS = [
+    ("4", "2 + 2 = 4. The answer is 4.", "stop", ("4", Verdict.CORRECT, "string")),
+    ("4", "The answer is 4.0.", "stop", ("4.0", Verdict.CORRECT, "number")),
+    ("4", "The answer is 5.", "stop", ("5", Verdict.WRONG, "number")),
+    ("4", "It is 4.", "stop", (None, Verdict.NO_ANSWER, "no_final_answer")),
+    ("4", "\\boxed{4} and so on", "length", (None, Verdict.NO_ANSWER, "length")),
+    ("x+1", "\\boxed{1+x}", "stop", ("1+x", Verdict.CORRECT, "symbolic")),
+    ("x+1", "\\boxed{x+2}", "stop", ("x+2", Verdict.WRONG, "symbolic")),
+    ("x+1", "\\boxed{\\frac{}", "stop", (None, Verdict.NO_ANSWER, "no_final_answer")),
+    ("4", "\\boxed{9^{9^{9^{9}}}}", "stop", ("9^{9^{9^{9}}}", Verdict.WRONG, "limit:tower")),
+]
+
+
+@pytest.mark.parametrize(("reference", "response", "finish_reason", "graded"), VERDICTS)
+def test_verdict_and_reason(reference: str, response: str, finish_reason: str, graded: Graded) -> None:
+    found = grade_response(
+        reference_answer=reference,
+        answer_type="number",
+        tolerance=None,
+        response=response,
+        finish_reason=finish_reason,
+    )
+    assert found == graded
+
+
+def test_pool_agrees_with_grading_in_process_and_keeps_order() -> None:
+    items = [(_query(reference), response, reason) for reference, response, reason, _ in VERDICTS]
+    with GradingPool(workers=2) as pool:
+        assert pool.grade_many(items * 5) == [graded for *_, graded in VERDICTS] * 5
+
+
+def test_type_and_tolerance_of_the_query_count() -> None:
+    with GradingPool() as pool:
+        words, close, far = pool.grade_many(
+            [
+                (_query("x+1", answer_type="text"), "\\boxed{1+x}", "stop"),
+                (_query("3.14", tolerance=0.01), "\\boxed{\\pi}", "stop"),
+                (_query("3.14"), "\\boxed{\\pi}", "stop"),
+            ]
+        )
+    assert [words[1], close[1], far[1]] == [Verdict.WRONG, Verdict.CORRECT, Verdict.WRONG]
+
+
+def test_strings_and_numbers_need_no_worker() -> None:
+    with GradingPool() as pool:
+        pool.grade_many([(_query("4"), f"The answer is {n}.", "stop") for n in range(100)])
+        assert not _children()
+
+
+@pytest.mark.parametrize("hang", ["9^{9^{9^{9}}}", "(10^8)!", "1/9999999999!"])
+def test_a_hang_costs_one_item(hang: str) -> None:
+    """Past the limits on purpose: the worker itself must survive what they miss."""
+    with GradingPool(seconds_per_item=0.5) as pool:
+        assert pool.grade_many([SLOW]) == [SLOW_GRADE]
+        start = time.monotonic()
+        assert pool._workers[0].compare([hang, "9", None]) == (Verdict.TIMEOUT, "seconds")
+        assert time.monotonic() - start < 10  # 0.5 s of CPU time; the rest allows for a busy machine
+        assert pool.grade_many([SLOW]) == [SLOW_GRADE]
+
+
+def test_a_crash_costs_one_item() -> None:
+    with GradingPool() as pool:
+        assert pool.grade_many([SLOW]) == [SLOW_GRADE]
+        (child,) = _children()
+        os.kill(child.pid, signal.SIGSTOP)  # so that it dies with the item in hand
+        threading.Timer(0.3, os.kill, (child.pid, signal.SIGKILL)).start()
+        assert pool.grade_many([SLOW]) == [("2\\sqrt{2}", Verdict.TIMEOUT, "crash")]
+        assert pool.grade_many([SLOW]) == [SLOW_GRADE]
+
+
+def test_memory_is_limited_to_one_gigabyte_more_than_the_imports() -> None:
+    code = "from dartlib.grading.worker import _limit_memory as f; f(); bytearray(3 << 28); bytearray(5 << 28)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=_root())
+    assert done.returncode == 1 and done.stderr.strip().endswith("MemoryError")
+
+
+def test_works_under_a_running_loop_from_a_thread_and_in_parallel() -> None:
+    async def grade_all(pool: GradingPool) -> list[Graded]:
+        return await asyncio.gather(*(pool.grade(*SLOW) for _ in range(20)))
+
+    results: list[Graded] = []
+    with GradingPool(workers=2) as pool:
+        thread = threading.Thread(target=lambda: results.extend(asyncio.run(grade_all(pool))))
+        thread.start()
+        results += asyncio.run(grade_all(pool))
+        thread.join()
+    assert results == [SLOW_GRADE] * 40
+
+
+def test_close_leaves_no_process_and_ends_a_busy_worker_at_once() -> None:
+    pool = GradingPool(seconds_per_item=60)
+    pool.grade_many([SLOW])
+    failed: list[BaseException] = []
+
+    def hang() -> None:
+        try:
+            pool._workers[0].compare(["9^{9^{9^{9}}}", "9", None])
+        except GradingError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    time.sleep(0.3)
+    start = time.monotonic()
+    pool.close()
+    pool.close()
+    thread.join(5)
+    assert time.monotonic() - start < 5 and len(failed) == 1
+    assert not _children()
+
+
+@pytest.mark.parametrize("gold", ["\\\\sqrt{8}", "9^{9^{9^{9}}}"])
+def test_workers_die_with_a_killed_parent(gold: str) -> None:
+    """Idle or busy, and from a program without an importable ``__main__`` (as in a notebook kernel)."""
+    code = f"""
+import psutil, threading, time
+from dartlib.grading import GradingPool
+pool = GradingPool(seconds_per_item=1)
+worker = pool._workers[0]
+worker.compare(["\\\\sqrt{{8}}", "2", None])
+print(psutil.Process().children()[0].pid, flush=True)
+threading.Thread(target=worker.compare, args=(["{gold}", "2", None],), daemon=True).start()
+time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_root())
+    assert parent.stdin is not None and parent.stdout is not None
+    with parent:
+        parent.stdin.write(code.encode())
+        parent.stdin.close()
+        child = psutil.Process(int(parent.stdout.readline()))
+        time.sleep(0.2)
+        parent.kill()
+    gone, alive = psutil.wait_procs([child], timeout=10)
+    assert not alive
+
+
+def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "math_verify.py").write_text("raise ImportError('no grader here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with GradingPool() as pool, pytest.raises(GradingError, match="did not start: ImportError: no grader here"):
+        pool.grade_many([SLOW])
+
+
+def test_grader_version_names_the_installed_math_verify() -> None:
+    assert GRADER_VERSION.endswith(f"math-verify-{importlib.metadata.version('math-verify')}")
+
+
+def test_importing_the_room_stays_light() -> None:
+    heavy = {"sympy", "torch", "datasets", "transformers"}
+    code = f"import sys, dartlib.grading, dartlib.queries; print({heavy} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=_root(), check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_labelled_gsm8k_responses(test_data: Path) -> None:
+    """2,638 responses with published labels."""
+    rows = _json_lines(test_data / "labelled" / "gsm8k-6b-responses.jsonl")
+    items = [(_query(row["reference_solution"].rpartition("A: ")[2]), row["response"], "stop") for row in rows]
+    with GradingPool() as pool:
+        graded = pool.grade_many(items)
+    agreement = [(g[1] is Verdict.CORRECT) == row["is_correct"] for g, row in zip(graded, rows, strict=True)]
+    assert len(agreement) == 2638
+    assert sum(agreement) / len(agreement) >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "rows"),
+    [
+        ("math-train.jsonl", "answer", 7470),
+        ("deepmind-mathematics.json", "answer", 1000),
+        ("college-math-test.jsonl", "answer", 2818),
+        ("theoremqa.json", "Answer", 800),
+    ],
+)
+def test_references_grade_themselves(test_data: Path, name: str, column: str, rows: int) -> None:
+    answers = _references(test_data / "benchmarks" / name, column)
+    with GradingPool() as pool:
+        graded = pool.grade_many([(_query(text), f"So \\boxed{{{text}}}. Done.", "stop") for text in answers])
+    failed = [text for text, grade in zip(answers, graded, strict=True) if grade[1] is not Verdict.CORRECT]
+    assert len(answers) == rows
+    assert len(failed) <= 0.001 * rows, failed[:10]
+
+
+@pytest.mark.parametrize(("name", "n"), [("math-train.jsonl", 200), ("deepmind-mathematics.json", 100)])
+def test_references_plus_one_are_wrong(test_data: Path, name: str, n: int) -> None:
+    answers = random.Random(0).sample(_references(test_data / "benchmarks" / name, "answer"), n)
+    with GradingPool() as pool:
+        graded = pool.grade_many([(_query(text), f"\\boxed{{{text} + 1}}", "stop") for text in answers])
+    assert not [text for text, grade in zip(answers, graded, strict=True) if grade[1] is Verdict.CORRECT]
+
+
+def _references(path: Path, column: str) -> list[str]:
+    rows = _json_lines(path) if path.suffix == ".jsonl" else json.loads(path.read_text(encoding="utf-8"))
+    return [str(row[column]) for row in rows if row[column] not in (None, "")]
+
+
+def _json_lines(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _children() -> list[psutil.Process]:
+    return psutil.Process().children()
+
+
+def _root() -> Path:
+    return Path(__file__).resolve().parents[1]
