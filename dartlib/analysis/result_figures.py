@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 _VERDICT_COLOURS = {"correct": GREEN, "wrong": ORANGE, "no_answer": GREY, "timeout": RED, "error": PURPLE}
 
 
-def accuracy_by_level(items: pd.DataFrame, source: str, title: str = "") -> Figure:
+def accuracy_by_level_figure(items: pd.DataFrame, source: str, title: str = "Accuracy") -> Figure:
     """Accuracy of every model on one source, by level and over all levels, with Wilson intervals over its questions."""
     table = tables.accuracy_table(items[items["source"] == source])
     models, groups = list(dict.fromkeys(table["model"])), list(dict.fromkeys(table["group"]))
     sizes = table[table["model"] == models[0]].set_index("group")["n"]
-    heading = title or f"Accuracy on {escape(source, 'figure')}"
+    heading = f"{title} on {escape(source, 'figure')}"
     figure, (axis,) = new_figure(f"{heading} ({sizes.iloc[-1]:,} questions, greedy)", width=7.0)
     step = 0.8 / len(models)
     for number, model in enumerate(models):
@@ -56,7 +56,7 @@ def accuracy_by_level(items: pd.DataFrame, source: str, title: str = "") -> Figu
     return figure
 
 
-def training_loss(logs: pd.DataFrame) -> Figure:
+def training_loss_figure(logs: pd.DataFrame) -> Figure:
     """Loss by optimiser step of every training run: thin as logged, thick as a running mean."""
     figure, (axis,) = new_figure(f"Training loss ({logs['run'].nunique()} runs)")
     for name, part in logs.groupby("run", sort=False):
@@ -70,7 +70,7 @@ def training_loss(logs: pd.DataFrame) -> Figure:
     return figure
 
 
-def verdict_shares(table: pd.DataFrame) -> Figure:
+def verdict_shares_figure(table: pd.DataFrame) -> Figure:
     """Shares of the five verdicts per stage, from a verdict_table, one bar a stage."""
     stages = list(dict.fromkeys(table["stage"]))
     figure, (axis,) = new_figure("Verdicts by stage", width=7.0)
@@ -93,7 +93,7 @@ def verdict_shares(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def published_averages(averages: pd.DataFrame, ranks: pd.DataFrame) -> Figure:
+def published_averages_figure(averages: pd.DataFrame, ranks: pd.DataFrame) -> Figure:
     """The paper's figure 1 redrawn from its numbers: average accuracy (axis from zero) and responses by rank."""
     figure, (left, right) = new_figure("The paper's figure 1, redrawn from its published numbers", 2, width=8.0)
     bases, data = list(dict.fromkeys(averages["base_model"])), list(dict.fromkeys(averages["data"]))
@@ -117,7 +117,7 @@ def published_averages(averages: pd.DataFrame, ranks: pd.DataFrame) -> Figure:
     return figure
 
 
-def published_scaling(scaling: pd.DataFrame) -> Figure:
+def published_scaling_figure(scaling: pd.DataFrame) -> Figure:
     """The paper's figure 3 redrawn: MATH accuracy against the number of training samples, axis from zero."""
     bases = list(dict.fromkeys(scaling["base_model"]))
     figure, axes = new_figure(
@@ -137,7 +137,7 @@ def published_scaling(scaling: pd.DataFrame) -> Figure:
     return figure
 
 
-def published_cost(cost: pd.DataFrame) -> Figure:
+def published_cost_figure(cost: pd.DataFrame) -> Figure:
     """The paper's figure 4 (3) and (4) redrawn: raw samples and achieving ratio against the cap, axes from zero."""
     figure, axes = new_figure("The paper's figure 4 (3), (4), redrawn from values read off it", 2, width=7.5)
     quantities = [("raw_samples", 1e-6, "raw samples (million)"), ("achieving_ratio", 1.0, "achieving ratio (%)")]
@@ -154,13 +154,3 @@ def published_cost(cost: pd.DataFrame) -> Figure:
         axis.set_ylim(0, 1.08 * scale * part["value"].max())
     legend_below(figure, axes[0])
     return figure
-
-
-def headline(items: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy over all levels per source and model, in percent with its interval: the table under the figures."""
-    table = tables.accuracy_table(items)
-    whole = table[table["group"] == "all"]
-    columns = {name: 100 * whole[name] for name in ("accuracy", "low", "high")}
-    return whole.assign(**columns)[["source", "model", "n", "correct", "accuracy", "low", "high"]].reset_index(
-        drop=True
-    )

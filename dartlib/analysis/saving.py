@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,54 +16,33 @@ from dartlib.records import write_text_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SIDECAR_KEYS = ("title", "caption", "notebook", "run", "inputs", "git_commit", "queries")
+SIDECAR_KEYS = ("caption", "notebook", "inputs", "queries")
 _NO_DATES: dict[str, dict[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
 
 
-def figure_sidecar(
-    *,
-    title: str,
-    caption: str,
-    notebook: str,
-    run_folder: Path,
-    inputs: Sequence[Path],
-    git_commit: str,
-    queries: int | None,
-) -> dict[str, Any]:
-    """What save_figure writes beside a figure.
+def save_figure(figure: Figure, stem: Path, sidecar: Mapping[str, Any]) -> None:
+    """Write ``stem``.png (160 dpi), .pdf and, last, .json, into the ``figures`` folder of a run. Each whole or absent.
 
-    ``inputs`` are hashed and named relative to the run folder, those outside of it by file name alone (no machine's
-    paths in a committed file). ``queries`` is the number of queries drawn, or None where a figure shows none. Raises
+    ``sidecar`` has ``caption``, ``notebook``, ``inputs`` (paths of the files drawn; empty for published numbers and
+    thought experiments) and ``queries`` (how many are drawn, or None). The file written adds the figure's title, the
+    run's name, the commit, and per input its sha256 under its path in the run folder; inputs from elsewhere appear
+    by name alone, so that no machine's paths are committed. Raises ValueError for a missing or unknown key,
     FileNotFoundError for a missing input.
     """
-    run = run_folder.resolve()
-    hashes = {_name_in(run, path.resolve()): _sha256(path) for path in inputs}
-    return {
-        "title": title,
-        "caption": caption,
-        "notebook": notebook,
-        "run": run.name,
-        "inputs": hashes,
-        "git_commit": git_commit,
-        "queries": queries,
+    if set(sidecar) != set(SIDECAR_KEYS):
+        wrong = sorted(set(sidecar) ^ set(SIDECAR_KEYS))[0]
+        raise ValueError(f"figure {stem.name}: the sidecar has exactly {', '.join(SIDECAR_KEYS)}; look at {wrong!r}")
+    run_folder = stem.parent.parent.resolve()
+    inputs = [Path(path).resolve() for path in sidecar["inputs"]]
+    values = dict(sidecar) | {
+        "title": figure.get_suptitle() or " / ".join(axis.get_title() for axis in figure.axes),
+        "run": run_folder.name,
+        "inputs": {_name_in(run_folder, path): _sha256(path) for path in inputs},
+        "git_commit": _git_commit(),
     }
-
-
-def save_figure(figure: Figure, stem: Path, sidecar: dict[str, Any]) -> None:
-    """Write ``stem``.png (160 dpi), .pdf and, last, .json. Each file is whole or absent.
-
-    Raises ValueError naming the first key of SIDECAR_KEYS that the sidecar lacks.
-    """
-    missing = [key for key in SIDECAR_KEYS if key not in sidecar]
-    if missing:
-        raise ValueError(f"figure {stem.name}: the sidecar lacks {missing[0]!r}")
-    stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix in ("png", "pdf"):
-        path = stem.with_name(f"{stem.name}.{suffix}")
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(_render(figure, suffix))
-        os.replace(temporary, path)
-    text = json.dumps(sidecar, indent=2, sort_keys=True, ensure_ascii=False)
+        _write_bytes(stem.with_name(f"{stem.name}.{suffix}"), _render(figure, suffix))
+    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
     write_text_atomically(stem.with_name(f"{stem.name}.json"), text + "\n")
 
 
@@ -82,6 +62,16 @@ def _render(figure: Figure, suffix: str, dpi: int = 160) -> bytes:
     return buffer.getvalue()
 
 
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _name_in(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
@@ -89,3 +79,12 @@ def _name_in(folder: Path, path: Path) -> str:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _git_commit() -> str:
+    """The commit of this package's code, or ``unknown`` outside a clone."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _WHISKERS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "capsize": 3, "linewidth": 1}
 
 
-def responses_by_level(outcomes: pd.DataFrame) -> Figure:
+def responses_by_level_figure(outcomes: pd.DataFrame) -> Figure:
     """Responses per query by difficulty group, one panel per strategy, with quota and shortfall.
 
     Bars with 95 % bootstrap intervals over queries; the line is the mean quota (for VRT the number of trials), the
@@ -70,7 +70,7 @@ def _draw_quota(axis: Axes, part: pd.DataFrame) -> None:
     axis.legend(fontsize=8, loc="upper left", handlelength=1.4)
 
 
-def responses_by_rank(outcomes: pd.DataFrame, samples: pd.DataFrame | None = None) -> Figure:
+def responses_by_rank_figure(outcomes: pd.DataFrame, samples: pd.DataFrame | None = None) -> Figure:
     """Responses per query by difficulty rank, hardest first: one dot a query, the line a running median."""
     table = tables.rank_table(outcomes, samples)
     n = outcomes["query_id"].nunique()
@@ -97,7 +97,7 @@ def _rank_note(strategy: str, ranked_by_fail_rate: bool, held_out: bool) -> str:
     return " (trials not used for the rank, scaled)" if held_out else " (ranked by the same trials)"
 
 
-def pass_rate_ladder(rates: pd.DataFrame) -> Figure:
+def pass_rate_ladder_figure(rates: pd.DataFrame) -> Figure:
     """Pass rate of the teacher by level: a dot per query, the mean with its bootstrap interval over queries."""
     table = tables.pass_rate_table(rates)
     groups, axis_name = tables.difficulty_groups(rates)
@@ -122,7 +122,7 @@ def pass_rate_ladder(rates: pd.DataFrame) -> Figure:
     return figure
 
 
-def coverage_by_level(outcomes: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
+def coverage_by_level_figure(outcomes: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
     """Share of queries with a correct response, by group and strategy, with Wilson intervals.
 
     ``published`` (the table ``metamathqa_by_level``) adds a panel of its own: the paper's data, not this run's.
@@ -155,9 +155,40 @@ def coverage_by_level(outcomes: pd.DataFrame, published: pd.DataFrame | None = N
     return figure
 
 
-def vrt_prediction(samples: pd.DataFrame, trials: int) -> Figure:
+def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0) -> Figure:
+    """Share of queries solved by at least one of k trials (the paper's figure 2 right), one curve per group.
+
+    ``group`` picks one curve out, ``k`` draws a line at that many trials.
+    """
+    from matplotlib import colormaps
+
+    table = tables.pass_at_k_table(rates)
+    axis_name = tables.difficulty_groups(rates)[1]
+    figure, (axis,) = new_figure(f"pass@k of the teacher by {axis_name} ({len(rates):,} queries)")
+    groups = list(dict.fromkeys(table["group"]))
+    for index, name in enumerate(groups):
+        part = table[table["group"] == name]
+        colour = "black" if name == tables.ALL else colormaps["viridis"](0.95 * index / max(1, len(groups) - 1))
+        faint = bool(group) and group != name
+        style: dict[str, Any] = {"color": colour, "alpha": 0.2 if faint else 1, "marker": "o", "markersize": 4}
+        bars = error_bars(100 * part["value"], 100 * part["low"], 100 * part["high"])
+        title = f"{axis_name} {name}" if name != tables.ALL else "all queries"
+        axis.errorbar(part["k"], 100 * part["value"], bars, capsize=3, label=title, **style)
+    ks = sorted(set(table["k"]))
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(ks, [str(number) for number in ks])
+    axis.minorticks_off()
+    if k:
+        axis.axvline(k, color=GREY, linestyle=":")
+    label(axis, "k, trials per query (log scale)", "queries with a correct response (%)")
+    axis.set_ylim(0, 104)
+    legend_below(figure, axis)
+    return figure
+
+
+def vrt_prediction_figure(samples: pd.DataFrame, trials: int) -> Figure:
     """VRT as pass rates predict it, n·p and 1-(1-p)^n, laid over what was drawn. Halves of the trials, no overlap."""
-    table = tables.vrt_prediction(samples, trials)
+    table = tables.vrt_prediction_table(samples, trials)
     axis_name = "level" if samples["level"].notna().any() else "queries"
     n, queries = int(table["n"].max()), int(table["queries"].sum())
     title = f"VRT from pass rates alone: trials 1–{trials // 2} predict the next {n} ({queries:,} queries)"
@@ -184,7 +215,7 @@ def vrt_prediction(samples: pd.DataFrame, trials: int) -> Figure:
     return figure
 
 
-def synthesis_cost(outcomes: pd.DataFrame, samples: pd.DataFrame) -> Figure:
+def synthesis_cost_figure(outcomes: pd.DataFrame, samples: pd.DataFrame) -> Figure:
     """Trials per query by group and strategy, and the achieving ratio had the cap been lower (paper's figure 4)."""
     cost, reached = tables.cost_table(outcomes), tables.achieving_table(outcomes, samples)
     axis_name = _axis_name(outcomes)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dartlib.records import STRATEGIES, Verdict
-from dartlib.statistics import bootstrap_interval, fit_beta, wilson_interval
+from dartlib.statistics import bootstrap_interval, fit_beta, pass_at_k, wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,7 +216,25 @@ def pass_rate_table(rates: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["group", "queries", "pass_rate", "low", "high"])
 
 
-def vrt_prediction(samples: pd.DataFrame, trials: int) -> pd.DataFrame:
+def pass_at_k_table(rates: pd.DataFrame) -> pd.DataFrame:
+    """Mean over queries of the unbiased pass@k, per difficulty group and over all: group, k, queries, value, low, high.
+
+    ``rates`` is a pass_rates table; k runs in powers of two up to its number of trials. Intervals resample queries.
+    """
+    import pandas as pd
+
+    trials = int(rates["trials"].max())
+    parts = [(str(group), part) for group, part in rates.groupby(difficulty_groups(rates)[0], observed=True)]
+    rows = []
+    for group, part in parts if len(parts) == 1 else [*parts, (ALL, rates)]:
+        for k in _caps(1, trials):
+            values = [pass_at_k(trials, int(correct), k) for correct in part["correct"]]
+            low, high = bootstrap_interval(values, _mean, seed=_SEED)
+            rows.append([group, k, len(part), float(np.mean(values)), low, high])
+    return pd.DataFrame(rows, columns=["group", "k", "queries", "value", "low", "high"])
+
+
+def vrt_prediction_table(samples: pd.DataFrame, trials: int) -> pd.DataFrame:
     """VRT as pass rates alone predict it, against what it is: the first half of its trials predicts the rest.
 
     Columns: group, queries, n (trials checked per query); ``responses`` measured per query with low and high, and
@@ -295,7 +313,7 @@ def achieving_table(outcomes: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFra
 
 
 def _caps(floor: int, top: int) -> list[int]:
-    """Powers of two between the difficulty trials and the cap, both ends included."""
+    """Powers of two between two numbers, both ends included."""
     caps = {max(1, floor), top}
     power = 1
     while power < top:
@@ -343,6 +361,16 @@ def accuracy_table(items: pd.DataFrame) -> pd.DataFrame:
             low, high = wilson_interval(correct, len(members))
             rows.append([model, source, group, len(members), correct, correct / len(members), low, high])
     return pd.DataFrame(rows, columns=["model", "source", "group", "n", "correct", "accuracy", "low", "high"])
+
+
+def headline_table(items: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy over all levels per source and model, in percent with its interval: the table under the figures."""
+    table = accuracy_table(items)
+    whole = table[table["group"] == "all"]
+    columns = {name: 100 * whole[name] for name in ("accuracy", "low", "high")}
+    return whole.assign(**columns)[["source", "model", "n", "correct", "accuracy", "low", "high"]].reset_index(
+        drop=True
+    )
 
 
 def comparison_table(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], source: str) -> pd.DataFrame:
