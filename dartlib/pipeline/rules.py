@@ -83,9 +83,9 @@ def _code(number: int, source: str) -> Iterator[str]:
         yield f"cell {number}, line {error.lineno}: {error.msg}"
         return
     for node in ast.walk(tree):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        names += [item.name for item in node.names] if isinstance(node, ast.Import) else []
-        for name in names:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        for name in [node.module or ""] if isinstance(node, ast.ImportFrom) else [item.name for item in node.names]:
             if name.startswith("dartlib.") and name.count(".") > 1:
                 room = ".".join(name.split(".")[:2])
                 yield f"cell {number}, line {node.lineno}: import public names from {room}, not from {name}"

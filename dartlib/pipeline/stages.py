@@ -77,7 +77,7 @@ def build_run(profile: Profile, folder: Path, command: str) -> Run:
 def _stages(profile: Profile, folder: str) -> Iterator[Stage]:
     """The chain: 00, 02, 01, 03 per strategy and seed, 04 per model, 05."""
 
-    def stage(name: str, *, needs: tuple[str, ...] = (), engine: bool = True, **wired: Any) -> Stage:
+    def stage(name: str, wired: Mapping[str, Any], needs: tuple[str, ...] = (), engine: bool = True) -> Stage:
         notebook = name.partition("/")[0]
         own = profile.notebooks.get(notebook, {})
         for key in ("RUN_FOLDER", "STAGE_FOLDER", *wired):
@@ -88,21 +88,22 @@ def _stages(profile: Profile, folder: str) -> Iterator[Stage]:
 
     strategies = list(profile.strategies)
     teacher = {"ENGINE": profile.engine, "MODEL": profile.teacher}
-    yield stage("00_start_here")
-    yield stage("02_synthesis", **teacher, SAMPLING_SEED=profile.sampling_seed, STRATEGIES=strategies)
-    yield stage("01_bias_analysis", needs=("02_synthesis",), engine=False)
+    yield stage("00_start_here", {})
+    yield stage("02_synthesis", {**teacher, "SAMPLING_SEED": profile.sampling_seed, "STRATEGIES": strategies})
+    yield stage("01_bias_analysis", {}, needs=("02_synthesis",), engine=False)
     models = {"base": profile.base_model}
     for strategy in strategies:
         for seed in profile.training_seeds:
             name = f"03_training/{strategy}-seed{seed}"
             models[f"{strategy}-seed{seed}"] = f"{folder}/{name}/checkpoint"
             data = f"{folder}/02_synthesis/datasets/{strategy}.parquet"
-            yield stage(name, needs=("02_synthesis",), DATASET=data, BASE_MODEL=profile.base_model, SEED=seed)
+            wired = {"DATASET": data, "BASE_MODEL": profile.base_model, "SEED": seed}
+            yield stage(name, wired, needs=("02_synthesis",))
     for model, path in models.items():
-        needs = () if model == "base" else (f"03_training/{model}",)
-        yield stage(f"04_evaluation/{model}", needs=needs, ENGINE=profile.engine, MODEL=path, MODEL_NAME=model)
+        wired = {"ENGINE": profile.engine, "MODEL": path, "MODEL_NAME": model}
+        yield stage(f"04_evaluation/{model}", wired, needs=() if model == "base" else (f"03_training/{model}",))
     others = ("01_bias_analysis", "02_synthesis", *(f"04_evaluation/{model}" for model in models))
-    yield stage("05_paper_figures", needs=others, engine=False)
+    yield stage("05_paper_figures", {}, needs=others, engine=False)
 
 
 def parameters_of(stage: Stage, folder: Path) -> dict[str, Any]:
