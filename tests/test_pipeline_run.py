@@ -150,6 +150,8 @@ def test_kill_dash_nine_then_the_same_command_finishes(tiny: TinyRepository) -> 
     tiny.write("03_training", server, "open(STAGE_FOLDER + '/begun', 'w').close()", BLOCK, DONE)
     running = tiny.start("run", "toy")
     wait_for(tiny.run_folder / "03_training" / "vrt-seed1" / "begun")
+    wait_for(tiny.run_folder / "01_bias_analysis" / "manifest.json")  # runs beside the training
+    time.sleep(2)  # until the workflow has taken note of it
     before = processes_in(tiny.root)
     assert len(before) >= 5, "runner, supervisor, workflow, stage, kernel, server"
     running.send_signal(signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -46,7 +47,7 @@ def build_manifest(run: Run, stage: Stage, folder: Path, started: float, finishe
         hardware=hardware(),
         seeds={name.lower(): value for name, value in stage.parameters.items() if name.endswith("SEED")},
         inputs=input_hashes(stage, folder),
-        outputs=_hashes(_outputs(stage, folder, started), folder),
+        outputs=_hashes(_outputs(stage, folder), folder),
         started=local_time(started),
         finished=local_time(finished),
         seconds=round(finished - started, 1),
@@ -73,12 +74,14 @@ def input_hashes(stage: Stage, folder: Path) -> dict[str, str]:
     return {"notebook": sha256_of(NOTEBOOKS / f"{stage.notebook}.ipynb"), **_hashes(files, folder)}
 
 
-def _outputs(stage: Stage, folder: Path, started: float) -> list[Path]:
-    """All files of the stage's folder but the log and our own, and the figures written while it ran."""
+def _outputs(stage: Stage, folder: Path) -> list[Path]:
+    """All files of the stage's folder but the log and our own, and the figures whose sidecar names its notebook."""
     own = {"manifest.json", "failure.json", "key.json", "log.txt", "lease.json"}
     files = [path for path in (folder / stage.name).rglob("*") if path.is_file() and path.name not in own]
-    figures = [path for path in (folder / "figures").glob("*") if path.stat().st_mtime >= started]
-    return sorted(files + (figures if not stage.engine else []))
+    for sidecar in (folder / "figures").glob("*.json"):
+        if json.loads(sidecar.read_text(encoding="utf-8")).get("notebook") == stage.notebook:
+            files += [sidecar, sidecar.with_suffix(".png"), sidecar.with_suffix(".pdf")]
+    return sorted(path for path in files if path.is_file())
 
 
 def _hashes(files: Iterable[Path], folder: Path) -> dict[str, str]:
