@@ -1,0 +1,125 @@
+"""What a training run is asked to do, and what it reports. Nothing here loads torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from dartlib.queries import get_template
+from dartlib.records import write_text_atomically
+
+CHECKPOINT_FOLDER = "checkpoint"
+LOG_FILE = "training_log.jsonl"
+REPORT_FILE = "training_report.json"  # inside the checkpoint, so that it appears and disappears with it
+PRECISIONS = ("fp32", "bf16")
+
+
+class TrainingError(RuntimeError):
+    """Training cannot start or did not finish; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of one fine-tuning run. Defaults are the paper's (appendix A.1) where it names one.
+
+    ``learning_rate`` is the peak: linear warm-up over ``warmup_ratio`` of the steps, then a cosine down to zero
+    (paper: 1e-5 to 5e-5 by base model). An optimiser step (AdamW) sees ``packs_per_step`` packs of at most
+    ``max_tokens_per_pack`` tokens (paper: 64 of 4096) and its loss is the mean over their supervised tokens; the last
+    step of an epoch may be smaller. ``packs_per_forward`` of them go through the model at a time: it trades memory for
+    speed and changes results only by rounding. ``seed`` orders the examples, anew in every epoch. Gradients are cut to
+    the norm ``max_gradient_norm`` (the paper names none; 1.0 is what its trainer does by default). ``precision``:
+    weights and optimiser are always fp32; ``bf16`` computes the matrix products in bf16, as the paper does, and pays
+    off only on hardware made for it. Raises ValueError naming the field that is out of range.
+    """
+
+    template: str
+    learning_rate: float
+    epochs: int
+    max_tokens_per_pack: int
+    packs_per_step: int
+    packs_per_forward: int
+    seed: int
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    max_gradient_norm: float = 1.0
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        get_template(self.template)
+        for name in ("epochs", "max_tokens_per_pack", "packs_per_step", "packs_per_forward"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")
+        for name in ("learning_rate", "max_gradient_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: give a number above 0")
+        if not 0 <= self.warmup_ratio < 1:
+            raise ValueError(f"warmup_ratio is {self.warmup_ratio}: give a share of the steps, 0 or more and below 1")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay is {self.weight_decay}: give 0 or more")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a finished run did.
+
+    ``rows`` were trained on in every epoch, ``dropped_rows`` were longer than a pack. ``tokens`` and
+    ``supervised_tokens`` count all epochs. ``final_loss`` (nats per supervised token) is the mean over the last tenth
+    of the steps. ``seconds`` is the child's whole life; ``tokens_per_second`` counts the steps alone.
+    """
+
+    steps: int
+    epochs: int
+    rows: int
+    dropped_rows: int
+    tokens: int
+    supervised_tokens: int
+    final_loss: float
+    seconds: float
+    tokens_per_second: float
+    checkpoint: Path
+
+
+def job_digest(dataset: Path, base_model: Path, config: TrainingConfig) -> str:
+    """Identifies a job by its data, settings, prompt and base weights: another digest, another checkpoint.
+
+    Weights enter by file name, size and first MiB, so that a large model is not read twice.
+    """
+    digest = hashlib.sha256(dataset.read_bytes())
+    digest.update(json.dumps(asdict(config), sort_keys=True).encode())
+    digest.update(get_template(config.template).fingerprint.encode())
+    for path in _model_files(base_model):
+        with open(path, "rb") as handle:
+            digest.update(f"{path.name} {path.stat().st_size}".encode())
+            digest.update(handle.read(1 << 20))
+    return digest.hexdigest()
+
+
+def _model_files(base_model: Path) -> Iterator[Path]:
+    if not (base_model / "config.json").is_file():
+        raise TrainingError(f"{base_model}: no config.json here; give a folder with a model in safetensors format")
+    yield base_model / "config.json"
+    yield from sorted(base_model.glob("*.safetensors"))
+
+
+def write_report(checkpoint: Path, report: TrainingReport, job: str) -> None:
+    """Store a report, with the digest of its job, in a checkpoint folder that is not yet in its place."""
+    values = {field.name: getattr(report, field.name) for field in fields(report) if field.name != "checkpoint"}
+    write_text_atomically(checkpoint / REPORT_FILE, json.dumps({"job": job, **values}, indent=2) + "\n")
+
+
+def read_report(output: Path, job: str) -> TrainingReport | None:
+    """The report of a finished run of this very job in ``output``, or None."""
+    checkpoint = output / CHECKPOINT_FOLDER
+    try:
+        values = json.loads((checkpoint / REPORT_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if values.pop("job") != job:
+        return None
+    return TrainingReport(**values, checkpoint=checkpoint)
