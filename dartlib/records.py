@@ -172,9 +172,7 @@ def make_query_id(source: str, version: str, query: str, occurrence: int = 0) ->
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def make_queries(
-    rows: Iterable[Mapping[str, Any]], *, source: str, version: str
-) -> list[Query]:
+def make_queries(rows: Iterable[Mapping[str, Any]], *, source: str, version: str) -> list[Query]:
     """Build queries with ids from rows that carry ``query``, ``reference_answer`` and optional record fields.
 
     Equal texts get occurrence numbers 0, 1, 2 … because some benchmarks repeat questions.
@@ -269,11 +267,11 @@ def read_table(path: Path, record: type[RecordType], columns: Sequence[str] | No
             raise RecordError(
                 f"{path}: column {name!r} is {stored.field(name).type}, expected {wanted.field(name).type}"
             )
-    table = pq.read_table(path, columns=names).cast(pa.schema([wanted.field(name) for name in names]))
+    table = pq.read_table(path, columns=names)
     for name in names:
         if not wanted.field(name).nullable and table.column(name).null_count:
             raise RecordError(f"{path}: column {name!r} has {table.column(name).null_count} empty values")
-    return table
+    return table.cast(pa.schema([wanted.field(name) for name in names]))
 
 
 def read_records(path: Path, record: type[RecordType]) -> list[RecordType]:

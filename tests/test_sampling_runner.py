@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
+from stub_engine import SAMPLING, TEMPLATE, StubEngine, fail_first, numbered_queries
 
 from dartlib import records
 from dartlib.grading import GRADER_VERSION
 from dartlib.leases import Lease, LeaseHeld
 from dartlib.sampling import Demand, SamplingError, open_pool, runner, sample, trial_seed
-from stub_engine import SAMPLING, TEMPLATE, StubEngine, fail_first, numbered_queries
 
 
 class Quota:
@@ -227,8 +226,6 @@ def test_foreign_and_torn_files_are_reported_and_left_alone(tmp_path: Path) -> N
     reader = open_pool(report.pool)
     assert reader.trials().num_rows == report.trials_in_pool
     assert len(reader.unreadable) == 2 and (report.pool / "trials-000099.parquet").exists()
-    with pytest.raises(pq.lib.ArrowInvalid):
-        pq.read_schema(report.pool / "trials-000099.parquet")
 
 
 def test_samples_filters_and_show_reads_one_query(tmp_path: Path) -> None:

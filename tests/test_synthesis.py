@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stub_engine import SAMPLING, TEMPLATE, StubEngine, numbered_queries
 
 from dartlib.records import QueryOutcome, SftRow, read_records
 from dartlib.synthesis import (
@@ -24,7 +25,6 @@ from dartlib.synthesis import (
     synthesize,
     uniform_quotas,
 )
-from stub_engine import SAMPLING, TEMPLATE, StubEngine, numbered_queries
 
 SETTINGS = StrategySettings(
     strategies=("vrt", "uniform", "prop2diff"),

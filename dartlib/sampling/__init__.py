@@ -1,4 +1,4 @@
-"""Asking until told to stop: the pool of numbered trials, the scheduler, and the loop that fills the one by the other."""
+"""Asking until told to stop: the pool of numbered trials, and the scheduler that decides what to ask next."""
 
 from dartlib.sampling.pool import PoolError, PoolReader, Setting, open_pool, trial_seed
 from dartlib.sampling.runner import SamplingError, SamplingReport, sample

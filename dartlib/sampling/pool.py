@@ -86,18 +86,18 @@ class PoolWriter:
         self.folder = pool_folder / setting.identity
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text_atomically(self.folder / "setting.json", json.dumps(asdict(setting), indent=2) + "\n")
-        self._waiting: dict[str, list[Trial] | list[Grade] | list[Attempt]] = {"trials": [], "grades": [], "attempts": []}
+        self._waiting: dict[str, list[Trial | Grade | Attempt]] = {kind: [] for kind in _KINDS}
         numbers = [int(match[2]) for path in self.folder.iterdir() if (match := _SHARD.match(path.name))]
         self._next = max(numbers, default=0) + 1
 
     def add_trial(self, trial: Trial) -> None:
-        self._waiting["trials"].append(trial)  # type: ignore[arg-type]
+        self._waiting["trials"].append(trial)
 
     def add_grade(self, grade: Grade) -> None:
-        self._waiting["grades"].append(grade)  # type: ignore[arg-type]
+        self._waiting["grades"].append(grade)
 
     def add_attempt(self, attempt: Attempt) -> None:
-        self._waiting["attempts"].append(attempt)  # type: ignore[arg-type]
+        self._waiting["attempts"].append(attempt)
 
     def flush(self) -> None:
         """Write waiting rows; they stay waiting when the disk refuses (OSError), so nothing is lost by a retry.

@@ -121,18 +121,21 @@ class _Session:
         scheduler = Scheduler(list(self.queries), self.policy, await self._resume())
         progress = Progress(len(self.queries), self.log)
         running: set[asyncio.Task[None]] = set()
+        awaited = 0  # trials handed out whose arrival has not been taken yet
         flusher = asyncio.create_task(self._keep_flushing())
         flusher.add_done_callback(self._pass_on_failure)
         try:
             while True:
-                while len(running) < self.engine.slots and (chosen := scheduler.next_trial()) is not None:
+                while awaited < self.engine.slots and (chosen := scheduler.next_trial()) is not None:
+                    awaited += 1
                     task = asyncio.create_task(self._ask(*chosen))
                     running.add(task)
                     task.add_done_callback(running.discard)
                     task.add_done_callback(self._pass_on_failure)
-                if not running and self.arrivals.empty():
+                if not awaited:
                     break
                 arrival = await self.arrivals.get()
+                awaited -= 1
                 if isinstance(arrival, BaseException):
                     raise arrival
                 query_id, trial, verdict = arrival

@@ -217,8 +217,16 @@ class Scheduler:
             heapq.heappush(self._risky, (price, state.stamp, state.query_id))
 
     def _without_risk(self, state: _State) -> bool:
-        next_number = state.returned[-1] if state.returned else state.upcoming
-        return next_number < state.demand.trials or state.in_flight < state.need()
+        """True when the next trial cannot lie behind the one that meets the quota.
+
+        All trials below its number are known or in flight; if every one in flight turned out correct, the quota
+        would still not be met before it. For a gap of a resumed pool, correct trials above it do not count.
+        """
+        if not state.returned:
+            return state.upcoming < state.demand.trials or state.in_flight < state.need()
+        number = state.returned[-1]
+        below = [state.known.get(earlier) for earlier in range(number)]
+        return number < state.demand.trials or below.count(True) + below.count(None) < (state.demand.quota or 0)
 
     def _excess(self, state: _State, in_flight: int) -> float:
         need = state.need()

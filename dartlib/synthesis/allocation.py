@@ -34,24 +34,26 @@ def prop2diff_quotas(fail_rates: Mapping[str, float], *, k_p: int) -> dict[str, 
     """DARS-Prop2Diff (paper 3.2): proportional to the fail rate, never under one; f = 1 would get ``k_p``.
 
     The paper's sources disagree about rounding; the published curves fit truncation with a floor of one, so
-    ``max(1, floor(k_p * f))`` is used. A hair is added before truncating because 10 * (1 - 0.7) is 2.9999… in
-    floating point.
+    ``max(1, floor(k_p * f))`` is used.
 
     >>> prop2diff_quotas({"easy": 0.0, "middle": 0.5, "hard": 1.0}, k_p=8)
     {'easy': 1, 'middle': 4, 'hard': 8}
     """
-    return {query_id: max(1, math.floor(_positive("k_p", k_p) * rate + 1e-9)) for query_id, rate in fail_rates.items()}
+    return power_quotas(fail_rates, k=_positive("k_p", k_p), beta=1)
 
 
 def power_quotas(fail_rates: Mapping[str, float], *, k: int, beta: float) -> dict[str, int]:
     """The family quota ∝ fail^beta with a floor of one: beta 0 is Uniform, beta 1 is Prop2Diff.
+
+    A hair is added before truncating because 10 * (1 - 0.7) is 2.9999… in floating point.
 
     >>> power_quotas({"easy": 0.25, "hard": 1.0}, k=8, beta=0.5)
     {'easy': 4, 'hard': 8}
     """
     if beta < 0:
         raise ValueError(f"beta is {beta}: below 0 easy queries would get more than hard ones")
-    return {query_id: max(1, math.floor(_positive("k", k) * rate**beta + 1e-9)) for query_id, rate in fail_rates.items()}
+    top = _positive("k", k)
+    return {query_id: max(1, math.floor(top * rate**beta + 1e-9)) for query_id, rate in fail_rates.items()}
 
 
 def _positive(name: str, value: int) -> int:
