@@ -56,7 +56,7 @@ lab: env  ## JupyterLab on the notebooks
 	@JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 lint: $(TESTING)  ## ruff, mypy, import rules, stripped notebooks
-	@PATH="$(abspath $(BIN)):$$PATH"; ruff check . && ruff format --check . && mypy && lint-imports && dartlib check
+	@PATH="$(abspath $(BIN)):$$PATH"; ruff check . && ruff format --check . && mypy && lint-imports && python tests/notebook_rules.py
 
 bench: $(TESTING)  ## one benchmark: NAME=pool [JSON=file]
 	@test -n "$(NAME)" || { echo "say which: make bench NAME=<one of: $$(cd tests/benchmarks && ls *.py 2>/dev/null | sed 's/\.py//' | tr '\n' ' ')>" >&2; exit 2; }

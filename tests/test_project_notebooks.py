@@ -13,12 +13,12 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from notebook_rules import lint_notebook
 from papermill import inspect_notebook
 from tiny_repository import FOLDERS, notebook
 
 from dartlib.pipeline.notebooks import read_parameters
 from dartlib.pipeline.profiles import NOTEBOOK_NAMES, PROFILES, load_profile
-from dartlib.pipeline.rules import lint_notebook
 from dartlib.pipeline.stages import RUNS, build_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]

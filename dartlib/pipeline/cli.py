@@ -1,4 +1,4 @@
-"""The command line: `dartlib run`, `plan`, `status`, `check`; and `stage`, which the Snakefile calls."""
+"""The command line: `dartlib run`, `plan`, `status`; and `stage`, which the Snakefile calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from dartlib.leases import LeaseHeld
 from dartlib.pipeline.notebooks import NotebookError
 from dartlib.pipeline.profiles import ProfileError
-from dartlib.pipeline.stages import NOTEBOOKS, RUNS, from_repository, run_folder
+from dartlib.pipeline.stages import RUNS, from_repository, run_folder
 from dartlib.records import RecordError
 
 EXIT_BAD_INPUT = 2
@@ -41,10 +41,6 @@ def _dispatch(options: argparse.Namespace) -> int:
         from dartlib.pipeline.stage import run_stage
 
         return run_stage(options.folder, options.stage)
-    if options.command == "check":
-        from dartlib.pipeline.rules import check_notebooks
-
-        return check_notebooks(options.notebooks or sorted(NOTEBOOKS.glob("*.ipynb")))
     if options.command == "status":
         from dartlib.pipeline.status import show_status
 
@@ -82,8 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="say what a run folder holds")
     status.add_argument("run", help="name of the run folder")
     _add_runs(status)
-    check = commands.add_parser("check", help="check notebooks against the rules of the house")
-    check.add_argument("notebooks", nargs="*", type=Path, help="default: all in notebooks/")
     stage = commands.add_parser("stage", help="run one stage of a run folder (called by the Snakefile)")
     stage.add_argument("folder", type=Path)
     stage.add_argument("stage")

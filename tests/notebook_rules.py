@@ -1,14 +1,19 @@
-"""The rules for committed notebooks, as a small linter: file, cell, line, and what is wrong."""
+"""The rules for committed notebooks, as a small linter: file, cell, line, and what is wrong.
+
+`make lint` runs it over notebooks/; a test does too.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dartlib.pipeline.notebooks import NotebookError, read_notebook, read_parameters, source_of
+from dartlib.pipeline.stages import NOTEBOOKS
 
 MAX_LINES = 15
 _FORBIDDEN_LINE = re.compile(r"\s*(%|!|\?)|.*\bget_ipython\(")
@@ -89,3 +94,7 @@ def _code(number: int, source: str) -> Iterator[str]:
             if name.startswith("dartlib.") and name.count(".") > 1:
                 room = ".".join(name.split(".")[:2])
                 yield f"cell {number}, line {node.lineno}: import public names from {room}, not from {name}"
+
+
+if __name__ == "__main__":
+    sys.exit(check_notebooks(sorted(NOTEBOOKS.glob("*.ipynb"))))
