@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from dartlib.analysis.style import (
     group_ticks,
     label,
     legend_below,
+    legend_names,
     look,
     new_figure,
 )
@@ -39,34 +40,39 @@ def accuracy_by_level_figure(items: pd.DataFrame, source: str, title: str = "Acc
     sizes = table[table["model"] == models[0]].set_index("group")["n"]
     heading = f"{title} on {escape(source, 'figure')}"
     figure, (axis,) = new_figure(f"{heading} ({sizes.iloc[-1]:,} questions, greedy)", width=7.0)
-    step = 0.8 / len(models)
+    step, names = 0.8 / len(models), legend_names(models)
+    crowded = len(models) > 6
+    thin: dict[str, Any] = {"markersize": 4 if crowded else 6, "elinewidth": 0.8 if crowded else 1.5}
     for number, model in enumerate(models):
         part = table[table["model"] == model]
         places = np.array([groups.index(group) for group in part["group"]]) + step * (number - (len(models) - 1) / 2)
         values = 100 * part["accuracy"]
         bars = error_bars(values, 100 * part["low"], 100 * part["high"])
-        axis.errorbar(places, values, bars, linestyle="", capsize=2, label=display_name(model), **look(model))
+        axis.errorbar(places, values, bars, linestyle="", label=names[model], **thin, **look(model))
     if "all" in groups and len(groups) > 1:
         axis.axvspan(len(groups) - 1.5, len(groups) - 0.5, color="#EEEEEE", zorder=0)
-    names = ["all levels" if group == "all" else group for group in groups]
-    group_ticks(axis, names, [sizes[group] for group in groups])
+    ticks = ["all levels" if group == "all" else group for group in groups]
+    group_ticks(axis, ticks, [sizes[group] for group in groups])
     axis.set_xlim(-0.5, len(groups) - 0.5)
     label(axis, "level (questions)", "accuracy (%), 95 % Wilson interval")
-    legend_below(figure, axis, min(4, len(models)))
+    axis.set_ylim(-2, 104)  # the same scale for every benchmark; a marker at 0 stays whole
+    legend_below(figure, axis, 4)
     return figure
 
 
 def training_loss_figure(logs: pd.DataFrame) -> Figure:
     """Loss by optimiser step of every training run: thin as logged, thick as a running mean."""
-    figure, (axis,) = new_figure(f"Training loss ({logs['run'].nunique()} runs)")
-    for name, part in logs.groupby("run", sort=False):
-        colour = look(str(name))["color"]
+    tokens = logs.groupby("run")["tokens"].max()
+    size = " to ".join(f"{count:,.0f}" for count in sorted({tokens.min(), tokens.max()}))
+    figure, (axis,) = new_figure(f"Training loss ({len(tokens)} runs, {size} tokens each)")
+    names = legend_names(list(dict.fromkeys(logs["run"])))
+    for run, name in names.items():
+        part, colour = logs[logs["run"] == run], look(run)["color"]
         axis.plot(part["step"], part["loss"], color=colour, alpha=0.3, linewidth=0.8)
         smooth = part["loss"].rolling(max(1, len(part) // 20), min_periods=1, center=True).mean()
-        tokens = f"{part['tokens'].max():,.0f}"
-        axis.plot(part["step"], smooth, color=colour, linewidth=2, label=f"{display_name(str(name))} ({tokens} tokens)")
+        axis.plot(part["step"], smooth, color=colour, linewidth=2, label=name)
     label(axis, "optimiser step", "loss (nats per response token)")
-    legend_below(figure, axis, 2)
+    legend_below(figure, axis)
     return figure
 
 
@@ -74,6 +80,7 @@ def verdict_shares_figure(table: pd.DataFrame) -> Figure:
     """Shares of the five verdicts per stage, from a verdict_table, one bar a stage."""
     stages = list(dict.fromkeys(table["stage"]))
     figure, (axis,) = new_figure("Verdicts by stage", width=7.0)
+    figure.set_figheight(max(4.0, 1.4 + 0.42 * len(stages)))
     left = np.zeros(len(stages))
     for verdict, colour in _VERDICT_COLOURS.items():
         shares = table[table["verdict"] == verdict].set_index("stage")["share"][stages].to_numpy() * 100

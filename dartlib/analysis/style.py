@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,17 @@ def display_name(name: str) -> str:
     if strategy not in _NAMES:
         return escape(name if len(name) <= 32 else name[:31] + "…", "figure")
     return f"{_NAMES[strategy]}, seed {escape(seed, 'figure')}" if separator else _NAMES[strategy]
+
+
+def legend_names(models: Sequence[str]) -> dict[str, str]:
+    """Legend text per model; of several seeds only the first is named, ``VRT (5 seeds)``, the others stay unnamed."""
+    strategies = [model.partition("-seed")[0] for model in models]
+    names = {}
+    for place, (model, strategy) in enumerate(zip(models, strategies, strict=True)):
+        seeds = strategies.count(strategy)
+        several = f"{display_name(strategy)} ({seeds} seeds)" if strategies.index(strategy) == place else ""
+        names[model] = display_name(model) if seeds == 1 else several
+    return names
 
 
 def look(name: str) -> dict[str, Any]:

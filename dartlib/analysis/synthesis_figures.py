@@ -53,7 +53,7 @@ def responses_by_level_figure(outcomes: pd.DataFrame) -> Figure:
             axis.legend(fontsize=8, loc="upper left")
         group_ticks(axis, part["group"], part["queries"])
         label(axis, f"{axis_name} (queries)", title=display_name(strategy))
-    axes[0].set_ylabel("correct responses per query", fontsize=10)
+    axes[0].set_ylabel("correct responses per query\n(mean, 95 % interval)", fontsize=10)
     heights = [table["high"].max(), table["quota"].max(), line_at]
     axes[0].set_ylim(0, 1.35 * max(1e-9, np.nanmax(heights)))
     return figure
@@ -75,12 +75,12 @@ def responses_by_rank_figure(outcomes: pd.DataFrame, samples: pd.DataFrame | Non
     table = tables.rank_table(outcomes, samples)
     n = outcomes["query_id"].nunique()
     figure, (axis,) = new_figure(f"Responses per query by difficulty rank ({n:,} queries)")
-    window = max(5, n // 20)
+    window, size = max(5, n // 20), 22 if n < 500 else 7
     known = bool(outcomes["fail_rate"].notna().any())
     for strategy in tables.strategies_of(outcomes):
         part = table[table["strategy"] == strategy].sort_values("rank")
         style = look(strategy)
-        axis.scatter(part["rank"], part["responses"], s=9, alpha=0.3, linewidths=0, **style)
+        axis.scatter(part["rank"], part["responses"], s=size, alpha=0.35, linewidths=0, **style)
         name = display_name(strategy) + _rank_note(strategy, known, bool(part["held_out"].any()))
         median = part["responses"].rolling(window, center=True, min_periods=1).median()
         axis.plot(part["rank"], median, color=style["color"], linewidth=2, label=name)
@@ -140,7 +140,7 @@ def coverage_by_level_figure(outcomes: pd.DataFrame, published: pd.DataFrame | N
         axes[0].errorbar(shifted, values, bars, linestyle="", capsize=3, label=display_name(strategy), **look(strategy))
     first = table[table["strategy"] == strategies[0]]
     group_ticks(axes[0], first["group"], first["queries"])
-    label(axes[0], f"{axis_name} (queries)", "coverage (% of queries)", f"this run ({n:,} queries)")
+    label(axes[0], f"{axis_name} (queries)", "coverage (% of queries, Wilson 95 %)", f"this run ({n:,} queries)")
     axes[0].legend(fontsize=9, loc="lower left")
     if published is not None:
         single = published[published["level"].astype(str) != "all"]
@@ -170,10 +170,11 @@ def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0) -> Figure
         part = table[table["group"] == name]
         colour = "black" if name == tables.ALL else colormaps["viridis"](0.95 * index / max(1, len(groups) - 1))
         faint = bool(group) and group != name
-        style: dict[str, Any] = {"color": colour, "alpha": 0.2 if faint else 1, "marker": "o", "markersize": 4}
+        style: dict[str, Any] = {"color": colour, "alpha": 0.2 if faint else 1, "marker": "os^Dv"[index % 5]}
+        shifted = part["k"] * 2 ** (0.05 * (index - len(groups) / 2))  # side by side: intervals stay apart
         bars = error_bars(100 * part["value"], 100 * part["low"], 100 * part["high"])
         title = f"{axis_name} {name}" if name != tables.ALL else "all queries"
-        axis.errorbar(part["k"], 100 * part["value"], bars, capsize=3, label=title, **style)
+        axis.errorbar(shifted, 100 * part["value"], bars, capsize=2, markersize=5, label=title, **style)
     ks = sorted(set(table["k"]))
     axis.set_xscale("log", base=2)
     axis.set_xticks(ks, [str(number) for number in ks])
@@ -233,7 +234,7 @@ def synthesis_cost_figure(outcomes: pd.DataFrame, samples: pd.DataFrame) -> Figu
             right.errorbar(curve["cap"], values, bars, capsize=3, label=display_name(strategy), **look(strategy))
     first = cost[cost["strategy"] == cost["strategy"].iloc[0]]
     group_ticks(left, first["group"], first["queries"])
-    label(left, f"{axis_name} (queries)", "trials per query", "what was spent")
+    label(left, f"{axis_name} (queries)", "trials per query (mean, 95 % interval)", "what was spent")
     left.legend(fontsize=8, loc="upper left")
     left.set_ylim(top=1.35 * left.get_ylim()[1])
     label(right, "cap on trials per query (log scale)", "queries that met their quota (%)", "had the cap been lower")

@@ -366,11 +366,10 @@ def accuracy_table(items: pd.DataFrame) -> pd.DataFrame:
 def headline_table(items: pd.DataFrame) -> pd.DataFrame:
     """Accuracy over all levels per source and model, in percent with its interval: the table under the figures."""
     table = accuracy_table(items)
-    whole = table[table["group"] == "all"]
-    columns = {name: 100 * whole[name] for name in ("accuracy", "low", "high")}
-    return whole.assign(**columns)[["source", "model", "n", "correct", "accuracy", "low", "high"]].reset_index(
-        drop=True
-    )
+    whole = table[table["group"] == ALL]
+    percent = whole.assign(**{name: 100 * whole[name] for name in ("accuracy", "low", "high")})
+    percent = percent.sort_values("source", kind="stable", ignore_index=True)  # models stay in their order
+    return percent[["source", "model", "n", "correct", "accuracy", "low", "high"]]
 
 
 def comparison_table(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], source: str) -> pd.DataFrame:
