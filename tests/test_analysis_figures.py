@@ -198,6 +198,15 @@ def test_reading_any_sft_set(tmp_path):
     assert analysis.read_dataset(parquet)["fail_rate"].tolist() == [0.5, 0.0]
 
 
+def test_texts_are_read_for_the_wanted_queries_only(tmp_path):
+    frame = samples().assign(answer="1", response="r")
+    frame.to_parquet(tmp_path / "samples.parquet")
+    assert set(analysis.read_samples(tmp_path / "samples.parquet").columns) == {"query_id", "trial", "level", "verdict"}
+    texts = analysis.read_texts(tmp_path / "samples.parquet", ["q03", "q12"])
+    assert texts["query_id"].value_counts().to_dict() == {"q03": 8, "q12": 16}
+    assert texts["response"].eq("r").all()
+
+
 def test_wrong_files_are_named(tmp_path):
     data = tmp_path / "set.jsonl"
     data.write_text('{"query": "a"}\n')

@@ -9,6 +9,7 @@ from dartlib.analysis.inputs import (
     read_outcomes,
     read_queries,
     read_samples,
+    read_texts,
     read_training_logs,
 )
 from dartlib.analysis.result_figures import (
@@ -76,6 +77,7 @@ __all__ = [
     "read_outcomes",
     "read_queries",
     "read_samples",
+    "read_texts",
     "read_training_logs",
     "responses_by_level_figure",
     "responses_by_rank_figure",

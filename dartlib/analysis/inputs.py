@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from dartlib.records import STRATEGIES, Query, QueryOutcome, read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-SAMPLE_COLUMNS = ["query_id", "trial", "level", "verdict", "answer", "n_tokens", "finish_reason", "response"]
+SAMPLE_COLUMNS = ["query_id", "trial", "level", "verdict"]
+TEXT_COLUMNS = ["query_id", "trial", "verdict", "answer", "response"]
 ITEM_COLUMNS = ["query_id", "source", "level", "verdict", "answer", "response"]
 LOG_COLUMNS = ["step", "loss", "tokens", "lr", "seconds"]
 
@@ -32,8 +33,14 @@ def read_outcomes(path: Path) -> pd.DataFrame:
 
 
 def read_samples(path: Path) -> pd.DataFrame:
-    """The trials drawn, with verdicts, one row each, by query and trial number."""
+    """The trials drawn, with verdicts but without texts, one row each, by query and trial number."""
     return _read_columns(path, SAMPLE_COLUMNS).sort_values(["query_id", "trial"], ignore_index=True)
+
+
+def read_texts(path: Path, query_ids: Collection[str]) -> pd.DataFrame:
+    """Answers and responses of the trials of a few queries; a large pool is not loaded for it."""
+    frame = _read_columns(path, TEXT_COLUMNS, [("query_id", "in", list(query_ids))])
+    return frame.sort_values(["query_id", "trial"], ignore_index=True)
 
 
 def find_items(run_folder: Path) -> dict[str, Path]:
@@ -116,13 +123,13 @@ def _frame(table: Any) -> pd.DataFrame:
     return frame
 
 
-def _read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
+def _read_columns(path: Path, columns: list[str], filters: list[Any] | None = None) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         _require(path, pq.read_schema(path).names, columns)
-        return _frame(pq.read_table(path, columns=columns))
+        return _frame(pq.read_table(path, columns=columns, filters=filters))
     except FileNotFoundError:
         raise AnalysisError(f"{path}: no such file; run the stage that writes it first") from None
     except pa.ArrowInvalid as error:

@@ -80,7 +80,7 @@ def responses_by_rank_figure(outcomes: pd.DataFrame, samples: pd.DataFrame | Non
     for strategy in tables.strategies_of(outcomes):
         part = table[table["strategy"] == strategy].sort_values("rank")
         style = look(strategy)
-        axis.scatter(part["rank"], part["responses"], s=size, alpha=0.35, linewidths=0, **style)
+        axis.scatter(part["rank"], part["responses"], s=size, alpha=0.35, linewidths=0, rasterized=n > 2000, **style)
         name = display_name(strategy) + _rank_note(strategy, known, bool(part["held_out"].any()))
         median = part["responses"].rolling(window, center=True, min_periods=1).median()
         axis.plot(part["rank"], median, color=style["color"], linewidth=2, label=name)
@@ -140,7 +140,7 @@ def coverage_by_level_figure(outcomes: pd.DataFrame, published: pd.DataFrame | N
         axes[0].errorbar(shifted, values, bars, linestyle="", capsize=3, label=display_name(strategy), **look(strategy))
     first = table[table["strategy"] == strategies[0]]
     group_ticks(axes[0], first["group"], first["queries"])
-    label(axes[0], f"{axis_name} (queries)", "coverage (% of queries, Wilson 95 %)", f"this run ({n:,} queries)")
+    label(axes[0], f"{axis_name} (queries)", "coverage (% of queries, Wilson 95 %)", f"measured here ({n:,} queries)")
     axes[0].legend(fontsize=9, loc="lower left")
     if published is not None:
         single = published[published["level"].astype(str) != "all"]
