@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from dartlib.engines import ModelError, weights_fingerprint
 from dartlib.queries import get_template
 from dartlib.records import write_text_atomically
 
@@ -88,23 +88,18 @@ class TrainingReport:
 def job_digest(dataset: Path, base_model: Path, config: TrainingConfig) -> str:
     """Identifies a job by its data, settings, prompt and base weights: another digest, another checkpoint.
 
-    Weights enter by file name, size and first MiB, so that a large model is not read twice.
+    Raises TrainingError when one of the two is not there.
     """
-    digest = hashlib.sha256(dataset.read_bytes())
-    digest.update(json.dumps(asdict(config), sort_keys=True).encode())
-    digest.update(get_template(config.template).fingerprint.encode())
-    for path in _model_files(base_model):
-        with open(path, "rb") as handle:
-            digest.update(f"{path.name} {path.stat().st_size}".encode())
-            digest.update(handle.read(1 << 20))
-    return digest.hexdigest()
-
-
-def _model_files(base_model: Path) -> Iterator[Path]:
+    if not dataset.is_file():
+        raise TrainingError(f"{dataset}: no such data set; run the synthesis first")
     if not (base_model / "config.json").is_file():
         raise TrainingError(f"{base_model}: no config.json here; give a folder with a model in safetensors format")
-    yield base_model / "config.json"
-    yield from sorted(base_model.glob("*.safetensors"))
+    try:
+        weights = weights_fingerprint(base_model)
+    except ModelError as error:
+        raise TrainingError(str(error)) from None
+    parts = [json.dumps(asdict(config), sort_keys=True), get_template(config.template).fingerprint, weights]
+    return hashlib.sha256("\n".join(parts).encode() + dataset.read_bytes()).hexdigest()
 
 
 def write_report(checkpoint: Path, report: TrainingReport, job: str) -> None:

@@ -52,8 +52,6 @@ def completed_report(*, dataset: Path, base_model: Path, output: Path, config: T
 
     Raises TrainingError when the data set or the base model is missing.
     """
-    if not dataset.is_file():
-        raise TrainingError(f"{dataset}: no such data set; run the synthesis first")
     return read_report(output, job_digest(dataset, base_model, config))
 
 
