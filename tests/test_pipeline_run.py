@@ -187,7 +187,8 @@ def test_leftovers_of_a_dead_coordinator_are_ended(tiny: TinyRepository) -> None
     tiny.run_folder.mkdir(parents=True)
     (tiny.run_folder / "coordinator.json").write_text(json.dumps({"mark": "abc"}))
     orphan = subprocess.Popen(["sleep", "300"], env={**os.environ, "DARTLIB_COORDINATOR": "abc"})
-    done = tiny.dartlib("run", "toy", "--set", "disk_gb=0.002")
+    tiny.write("00_start_here", "raise ValueError('far enough')")
+    done = tiny.dartlib("run", "toy")
     assert "ended 1 leftover processes of an earlier run" in done.stdout
     assert orphan.wait(5) == -signal.SIGTERM
 
