@@ -44,7 +44,7 @@ $(TESTING): $(PACKAGE) locks/test.txt
 env: $(PACKAGE)  ## the environment in .venv, from the locks
 
 model: env  ## the embedded model, in the cache (98 MB once)
-	@$(BIN)/python -m dartlib.engines.models
+	@$(BIN)/python -m dartlib.engines
 
 reproduce: model  ## the whole study (PROFILE=smoke), figures included
 	@$(BIN)/dartlib run $(PROFILE) $(RUN_OPTIONS)
