@@ -1,0 +1,205 @@
+"""Ladders: procedural questions in five levels of measured difficulty, with exact answers and no licence.
+
+A level is one row of the table below: a reasoning-gym generator and its configuration. Only generators whose
+output depends on the seed alone are used (the calendar ones read today's date). The generator draws item i from
+``seed + i``, so different seeds give nearly the same items; therefore each level is enumerated once, from one
+seed, and split by a hash of what is asked. ``seed`` only chooses among the queries of a split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from dartlib.queries.templates import LADDER_EXEMPLARS
+from dartlib.records import Query, make_queries
+from dartlib.statistics import wilson_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REASONING_GYM_VERSION = "0.1.25"  # another version may draw other items
+ITEMS_PER_LEVEL = 3000  # enumerated once, then de-duplicated
+TRAIN_PERCENT = 60
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One step of a ladder and how the embedded teacher did on it: ``correct`` of ``trials`` responses."""
+
+    level: int
+    generator: str
+    config: Mapping[str, Any]
+    correct: int
+    trials: int
+
+
+# Measured with SmolLM2-135M-Instruct (Q4_1), template ladder-fewshot, temperature 0.8, top-p 0.95, 64 new tokens.
+_ARITHMETIC = (
+    Level(1, "products", {"min_digits": 1, "max_digits": 1}, 0, 1),
+    Level(2, "chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}, 0, 1),
+    Level(3, "chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2}, 0, 1),
+    Level(4, "chain_sum", {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1}, 0, 1),
+    Level(5, "chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 3, "max_digits": 3}, 0, 1),
+)
+LADDERS: dict[str, tuple[Level, ...]] = {
+    "arithmetic": _ARITHMETIC,
+    "arithmetic-hard": (*_ARITHMETIC[:4], Level(5, "products", {"min_digits": 2, "max_digits": 2}, 0, 1)),
+    "word": (
+        Level(1, "gcd", {"min_value": 1, "max_value": 10}, 0, 1),
+        Level(2, "gcd", {"min_value": 1, "max_value": 30}, 0, 1),
+        Level(3, "lcm", {"min_value": 1, "max_value": 10}, 0, 1),
+        Level(4, "gcd", {"min_value": 10, "max_value": 100}, 0, 1),
+        Level(5, "lcm", {"min_value": 1, "max_value": 30}, 0, 1),
+    ),
+}
+
+
+def build_ladder(
+    *, ladder: str, split: str, levels: Sequence[int] = (1, 2, 3, 4, 5), queries_per_level: int, seed: int
+) -> list[Query]:
+    """``queries_per_level`` queries of each level of a split, easiest level first.
+
+    ``source`` is ``ladder-<name>`` and ``domain`` the generator. For one seed a smaller number gives a part of
+    the larger one's queries. Raises ValueError for an unknown ladder, split or level, and when a level has
+    fewer queries than asked for.
+    """
+    if ladder not in LADDERS:
+        raise ValueError(f"unknown ladder {ladder!r}: choose one of {', '.join(LADDERS)}")
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: choose train or test")
+    rungs = {rung.level: rung for rung in LADDERS[ladder]}
+    if unknown := set(levels) - set(rungs):
+        raise ValueError(f"ladder {ladder!r} has levels {sorted(rungs)}, not {sorted(unknown)}")
+    rows = []
+    for level in sorted(set(levels)):
+        found = [item for item in _enumerate(ladder, level) if split_of(item.key) == split]
+        if queries_per_level > len(found):
+            raise ValueError(
+                f"level {level} of ladder {ladder!r} has {len(found)} {split} queries, "
+                f"{queries_per_level} were asked for: lower queries_per_level"
+            )
+        found.sort(key=lambda item: _digest(f"{seed}:{item.question}"))
+        rows += [_row(item, rungs[level]) for item in found[:queries_per_level]]
+    return make_queries(rows, source=f"ladder-{ladder}", version=ladder_version(ladder))
+
+
+def ladder_version(ladder: str) -> str:
+    """12 hex digits that change when the generators, their configuration or their release change."""
+    table = [[rung.level, rung.generator, dict(rung.config)] for rung in LADDERS[ladder]]
+    return _digest(json.dumps([REASONING_GYM_VERSION, ITEMS_PER_LEVEL, table], sort_keys=True))[:12]
+
+
+def ladder_table() -> pd.DataFrame:
+    """Measured pass rate of every level with its 95 % Wilson interval, and how many queries each split has."""
+    import pandas as pd
+
+    rows = []
+    for name, rungs in LADDERS.items():
+        for rung in rungs:
+            low, high = wilson_interval(rung.correct, rung.trials)
+            splits = [split_of(item.key) for item in _enumerate(name, rung.level)]
+            rows.append(
+                {
+                    "ladder": name,
+                    "level": rung.level,
+                    "generator": rung.generator,
+                    "example": _enumerate(name, rung.level)[0].question,
+                    "trials": rung.trials,
+                    "pass_rate": rung.correct / rung.trials,
+                    "low": low,
+                    "high": high,
+                    "train_queries": splits.count("train"),
+                    "test_queries": splits.count("test"),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def canonical_key(question: str) -> str:
+    """What a ladder question asks, without wording, spacing or the order of what commutes.
+
+    ``What is 3 + 4?`` and ``4+3`` share a key, so both fall into one split; they stay two queries, because a
+    model's pass rate on them differs. Text without an expression is its own key, in lower case.
+    """
+    text = re.sub(r"^what is|[\s?]", "", question.strip().lower())
+    if re.fullmatch(r"\d+(\*\d+)+", text):
+        return "*".join(sorted(text.split("*")))
+    if re.fullmatch(r"\d+(\.\d+)?([+-]\d+(\.\d+)?)+", text):
+        return "".join(sorted(re.findall(r"[+-][\d.]+", "+" + text)))
+    if match := re.fullmatch(r"(.*ifyouhave)(.*)", text):
+        return match.group(1) + ",".join(sorted(match.group(2).split(",")))
+    if match := re.fullmatch(r"(thegreatestcommondivisor|theleastcommonmultiple)of([\dand]+)", text):
+        return f"{match.group(1)}:{','.join(sorted(match.group(2).split('and')))}"
+    return text
+
+
+def split_of(key: str) -> str:
+    """The split of a canonical key: a fixed property of the key, never of a seed."""
+    return "train" if int(_digest(key)[:8], 16) % 100 < TRAIN_PERCENT else "test"
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    question: str
+    answer: str
+    key: str
+
+
+@cache
+def _enumerate(ladder: str, level: int) -> tuple[_Item, ...]:
+    """All distinct questions of a level but the worked examples of the few-shot prompt."""
+    import reasoning_gym
+
+    rung = next(rung for rung in LADDERS[ladder] if rung.level == level)
+    ask = _QUESTIONS[rung.generator]
+    taken = {canonical_key(question) for question, _ in LADDER_EXEMPLARS}
+    found: dict[str, _Item] = {}
+    for entry in reasoning_gym.create_dataset(rung.generator, seed=0, size=ITEMS_PER_LEVEL, **rung.config):
+        question = ask(entry)
+        key = canonical_key(question)
+        if key not in taken:
+            found.setdefault(question, _Item(question, entry["answer"], key))
+    return tuple(found.values())
+
+
+def _row(item: _Item, rung: Level) -> dict[str, Any]:
+    return {
+        "query": item.question,
+        "reference_answer": item.answer,
+        "level": rung.level,
+        "domain": rung.generator,
+        "metadata": json.dumps({"key": item.key}),
+    }
+
+
+def _expression(entry: Mapping[str, Any]) -> str:
+    return f"What is {entry['metadata']['expression']}?"
+
+
+def _numbers(name: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda entry: f"What is the {name} of {' and '.join(map(str, entry['metadata']['numbers']))}?"
+
+
+# Our own short wording: the generators' sentences differ between levels, which would add a difficulty of its own.
+_QUESTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "basic_arithmetic": _expression,
+    "chain_sum": _expression,
+    "decimal_chain_sum": _expression,
+    "products": _expression,
+    "gcd": _numbers("greatest common divisor"),
+    "leg_counting": lambda entry: " ".join(entry["question"].rpartition("Now, h")[2].split()).join(("H", "")),
+    "number_sequence": lambda entry: f"What comes next in {entry['question'].removesuffix(', ?')}?",
+    "count_bits": lambda entry: f"How many ones are in the binary form of {entry['metadata']['number']}?",
+    "lcm": _numbers("least common multiple"),
+}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,133 @@
+"""Files of own problems: what is read, and the one clear line for each thing that can be wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dartlib.queries import load_queries, read_queries
+from dartlib.records import RecordError
+
+ROWS = [
+    {"question": 'How many, "exactly"?\nSay.', "answer": "2 + 2 = 4\n#### 1,004", "level": "Level 3"},
+    {"question": "Half of x?", "answer": "\\frac{x}{2}", "level": "Level ?"},
+    {"question": "Half of x?", "answer": "x/2", "level": "5"},
+]
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n", encoding="utf-8")
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    elif path.suffix == ".csv":
+        with open(path, "w", newline="", encoding="utf-8-sig") as handle:
+            writer = csv.DictWriter(handle, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
+def test_every_format_gives_the_same_queries(tmp_path: Path, suffix: str) -> None:
+    said: list[str] = []
+    queries = read_queries(_write(tmp_path / f"own{suffix}", ROWS), log=said.append)
+    assert [query.query for query in queries] == ['How many, "exactly"?\nSay.', "Half of x?", "Half of x?"]
+    assert [query.reference_answer for query in queries] == ["1,004", "\\frac{x}{2}", "x/2"]
+    assert [query.answer_type for query in queries] == ["number", "expression", "expression"]
+    assert [query.level for query in queries] == [3, None, 5]
+    assert {query.source for query in queries} == {"own"}
+    assert len({query.query_id for query in queries}) == 3  # equal questions are two occurrences
+    assert len(said) == 1 and said[0].endswith("1 of 3 problems have no known level")
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    rows = [{"text": "1 + 1?", "key": 2, "hard": 4.0, "eps": "0.5", "id": 7}]
+    columns = {"query": "text", "reference_answer": "key", "level": "hard", "tolerance": "eps"}
+    (query,) = read_queries(_write(tmp_path / "own.jsonl", rows), columns=columns, source="mine")
+    assert (query.query, query.reference_answer, query.level, query.tolerance) == ("1 + 1?", "2", 4, 0.5)
+    assert (query.source, json.loads(query.metadata)) == ("mine", {"id": "7"})
+
+
+GOOD = '{"query": "a", "answer": "1"}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + '{"query": "b", \n', r"own\.jsonl, line 2: invalid JSON"),
+        (GOOD + "\n[1]\n", r"own\.jsonl, line 3: expected an object"),
+        ('{"prompt": "a", "answer": "1"}', r"no column query or question or problem .*found: prompt, answer"),
+        ('{"query": "a", "solution": "1"}', r"no column reference_answer or answer for reference_answer"),
+        ("", "holds no problems"),
+        (GOOD + '{"query": "b"}', r"line 2: answer is empty: every query needs a reference answer"),
+        (GOOD + '{"query": "b", "answer": "see ####"}', r"line 2: answer is empty"),
+        (GOOD + '{"query": " ", "answer": "1"}', r"line 2: query is empty"),
+        (GOOD + '{"query": "b", "answer": ["1"]}', r"line 2: answer must be text or a number, not list"),
+        (GOOD + '{"query": "b", "answer": true}', r"line 2: answer must be text or a number, not bool"),
+        (GOOD + '{"query": "b", "answer": "1", "level": 6}', r"line 2: level 6 is not 1 to 5"),
+        (GOOD + '{"query": "b", "answer": "1", "level": 2.5}', r"line 2: level 2\.5 is not 1 to 5"),
+        (GOOD + '{"query": "b", "answer": "1", "tolerance": -1}', r"line 2: tolerance -1 is not a number"),
+        (
+            '{"query": "a", "answer": "1", "id": 3}\n{"query": "b", "answer": "1", "id": 3}',
+            r"line 2: id '3' was already used on line 1: make it unique",
+        ),
+    ],
+)
+def test_errors_name_file_line_and_field(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RecordError, match=message):
+        read_queries(path)
+
+
+def test_not_utf8_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_bytes(b"query,answer\na,1\n" + "caf\xe9,2\n".encode("latin-1"))
+    with pytest.raises(RecordError, match=r"own\.csv, line 3: not UTF-8"):
+        read_queries(path)
+
+
+def test_csv_with_too_many_fields_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("query,answer\na,1\nb, c,2\n", encoding="utf-8")
+    with pytest.raises(RecordError, match=r"own\.csv, line 3: more fields than columns"):
+        read_queries(path)
+
+
+def test_cut_parquet_file(tmp_path: Path) -> None:
+    path = _write(tmp_path / "own.parquet", ROWS)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(RecordError, match=r"own\.parquet: not a readable Parquet file"):
+        read_queries(path)
+
+
+def test_other_files(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"unknown kind of file: use one of \.jsonl"):
+        read_queries(tmp_path / "own.xlsx")
+    with pytest.raises(RecordError, match="no such file"):
+        read_queries(tmp_path / "own.json")
+    with pytest.raises(RecordError, match="unknown field 'answer'"):
+        read_queries(_write(tmp_path / "own.jsonl", ROWS), columns={"answer": "answer"})
+
+
+def test_load_queries_takes_a_path_or_a_ladder(tmp_path: Path) -> None:
+    path = _write(tmp_path / "own.jsonl", ROWS)
+    assert load_queries(str(path), split="train", queries_per_level=1, seed=0) == read_queries(path)
+    with pytest.raises(RecordError, match="no such file, and not a built-in ladder .*ladder-arithmetic"):
+        load_queries("arithmetic", split="train", queries_per_level=1, seed=0)
+
+
+def test_real_gsm8k_file(test_data: Path) -> None:
+    queries = read_queries(test_data / "benchmarks" / "gsm8k-test.jsonl")
+    assert len(queries) == 1319
+    assert queries[0].reference_answer == "18"
+    assert {query.answer_type for query in queries} == {"number"}
