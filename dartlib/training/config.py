@@ -70,7 +70,7 @@ class TrainingReport:
 
     ``rows`` were trained on in every epoch, ``dropped_rows`` were longer than a pack. ``tokens`` and
     ``supervised_tokens`` count all epochs. ``final_loss`` (nats per supervised token) is the mean over the last tenth
-    of the steps. ``seconds`` is the child's whole life; ``tokens_per_second`` counts the steps alone.
+    of the steps. ``seconds`` is from the child's start until it saves; ``tokens_per_second`` counts the steps alone.
     """
 
     steps: int
