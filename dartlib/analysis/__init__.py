@@ -1,93 +1,41 @@
 """Bias statistics and figures: read artefacts, make tables, draw, save with a sidecar; show hostile text safely."""
 
-from dartlib.analysis.inputs import (
-    AnalysisError,
-    find_items,
-    find_training_logs,
-    read_dataset,
-    read_items,
-    read_outcomes,
-    read_queries,
-    read_samples,
-    read_texts,
-    read_training_logs,
-)
-from dartlib.analysis.result_figures import (
-    accuracy_by_level_figure,
-    published_averages_figure,
-    published_cost_figure,
-    published_scaling_figure,
-    training_loss_figure,
-    verdict_shares_figure,
-)
-from dartlib.analysis.saving import save_figure, show
-from dartlib.analysis.synthesis_figures import (
-    coverage_by_level_figure,
-    pass_at_k_figure,
-    pass_rate_ladder_figure,
-    responses_by_level_figure,
-    responses_by_rank_figure,
-    synthesis_cost_figure,
-    vrt_prediction_figure,
-)
-from dartlib.analysis.tables import (
-    accuracy_table,
-    achieving_table,
-    bias_summary,
-    bias_table,
-    comparison_table,
-    cost_table,
-    gini,
-    headline_table,
-    pass_at_k_table,
-    pass_rate_table,
-    pass_rates,
-    rank_table,
-    verdict_table,
-    vrt_prediction_table,
-)
-from dartlib.analysis.text import escape, table_html
-
-__all__ = [
-    "AnalysisError",
-    "accuracy_by_level_figure",
-    "accuracy_table",
-    "achieving_table",
-    "bias_summary",
-    "bias_table",
-    "comparison_table",
-    "cost_table",
-    "coverage_by_level_figure",
-    "escape",
-    "find_items",
-    "find_training_logs",
-    "gini",
-    "headline_table",
-    "pass_at_k_figure",
-    "pass_at_k_table",
-    "pass_rate_ladder_figure",
-    "pass_rate_table",
-    "pass_rates",
-    "published_averages_figure",
-    "published_cost_figure",
-    "published_scaling_figure",
-    "rank_table",
-    "read_dataset",
-    "read_items",
-    "read_outcomes",
-    "read_queries",
-    "read_samples",
-    "read_texts",
-    "read_training_logs",
-    "responses_by_level_figure",
-    "responses_by_rank_figure",
-    "save_figure",
-    "show",
-    "synthesis_cost_figure",
-    "table_html",
-    "training_loss_figure",
-    "verdict_shares_figure",
-    "verdict_table",
-    "vrt_prediction_figure",
-    "vrt_prediction_table",
-]
+from dartlib.analysis.inputs import AnalysisError as AnalysisError
+from dartlib.analysis.inputs import find_items as find_items
+from dartlib.analysis.inputs import find_training_logs as find_training_logs
+from dartlib.analysis.inputs import read_dataset as read_dataset
+from dartlib.analysis.inputs import read_items as read_items
+from dartlib.analysis.inputs import read_outcomes as read_outcomes
+from dartlib.analysis.inputs import read_queries as read_queries
+from dartlib.analysis.inputs import read_samples as read_samples
+from dartlib.analysis.inputs import read_texts as read_texts
+from dartlib.analysis.inputs import read_training_logs as read_training_logs
+from dartlib.analysis.result_figures import accuracy_by_level_figure as accuracy_by_level_figure
+from dartlib.analysis.result_figures import published_averages_figure as published_averages_figure
+from dartlib.analysis.result_figures import published_cost_figure as published_cost_figure
+from dartlib.analysis.result_figures import published_scaling_figure as published_scaling_figure
+from dartlib.analysis.result_figures import training_loss_figure as training_loss_figure
+from dartlib.analysis.result_figures import verdict_shares_figure as verdict_shares_figure
+from dartlib.analysis.saving import save_figure as save_figure
+from dartlib.analysis.saving import show as show
+from dartlib.analysis.synthesis_figures import coverage_by_level_figure as coverage_by_level_figure
+from dartlib.analysis.synthesis_figures import pass_at_k_figure as pass_at_k_figure
+from dartlib.analysis.synthesis_figures import pass_rate_ladder_figure as pass_rate_ladder_figure
+from dartlib.analysis.synthesis_figures import responses_by_level_figure as responses_by_level_figure
+from dartlib.analysis.synthesis_figures import responses_by_rank_figure as responses_by_rank_figure
+from dartlib.analysis.synthesis_figures import synthesis_cost_figure as synthesis_cost_figure
+from dartlib.analysis.synthesis_figures import vrt_prediction_figure as vrt_prediction_figure
+from dartlib.analysis.tables import accuracy_table as accuracy_table
+from dartlib.analysis.tables import achieving_table as achieving_table
+from dartlib.analysis.tables import bias_summary as bias_summary
+from dartlib.analysis.tables import bias_table as bias_table
+from dartlib.analysis.tables import comparison_table as comparison_table
+from dartlib.analysis.tables import cost_table as cost_table
+from dartlib.analysis.tables import gini as gini
+from dartlib.analysis.tables import pass_at_k_table as pass_at_k_table
+from dartlib.analysis.tables import pass_rates as pass_rates
+from dartlib.analysis.tables import rank_table as rank_table
+from dartlib.analysis.tables import verdict_table as verdict_table
+from dartlib.analysis.tables import vrt_prediction_table as vrt_prediction_table
+from dartlib.analysis.text import escape as escape
+from dartlib.analysis.text import table_html as table_html

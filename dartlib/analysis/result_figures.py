@@ -15,7 +15,7 @@ from dartlib.analysis.style import (
     RED,
     SKY,
     display_name,
-    error_bars,
+    draw_intervals,
     group_ticks,
     label,
     legend_below,
@@ -42,13 +42,12 @@ def accuracy_by_level_figure(items: pd.DataFrame, source: str, title: str = "Acc
     figure, (axis,) = new_figure(f"{heading} ({sizes.iloc[-1]:,} questions, greedy)", width=7.0)
     step, names = 0.8 / len(models), legend_names(models)
     crowded = len(models) > 6
-    thin: dict[str, Any] = {"markersize": 4 if crowded else 6, "elinewidth": 0.8 if crowded else 1.5}
+    thin: dict[str, Any] = {"linestyle": "", "capsize": 0, "markersize": 4 if crowded else 6}
     for number, model in enumerate(models):
         part = table[table["model"] == model]
         places = np.array([groups.index(group) for group in part["group"]]) + step * (number - (len(models) - 1) / 2)
-        values = 100 * part["accuracy"]
-        bars = error_bars(values, 100 * part["low"], 100 * part["high"])
-        axis.errorbar(places, values, bars, linestyle="", label=names[model], **thin, **look(model))
+        style = look(model) | thin | {"elinewidth": 0.8 if crowded else 1.5, "label": names[model]}
+        draw_intervals(axis, places, part, "accuracy", scale=100, **style)
     if "all" in groups and len(groups) > 1:
         axis.axvspan(len(groups) - 1.5, len(groups) - 0.5, color="#EEEEEE", zorder=0)
     ticks = ["all levels" if group == "all" else group for group in groups]

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dartlib.analysis.text import escape
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -83,10 +83,11 @@ def legend_below(figure: Figure, axis: Axes, columns: int = 3) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
 
 
-def error_bars(values: Any, low: Any, high: Any) -> npt.NDArray[np.float64]:
-    """Interval ends as the distances below and above that matplotlib wants (never negative by rounding); (2, n)."""
-    middle, bottom, top = (np.asarray(part, dtype=np.float64) for part in (values, low, high))
-    return np.clip(np.stack([middle - bottom, top - middle]), 0, None)
+def draw_intervals(axis: Axes, x: Any, table: pd.DataFrame, column: str, *, scale: float = 1, **style: Any) -> None:
+    """Points of a table's column with its ``_low`` and ``_high`` as whiskers; ``fmt="none"`` for whiskers alone."""
+    middle, low, high = (scale * table[column + end].to_numpy(dtype=float) for end in ("", "_low", "_high"))
+    whiskers = np.clip(np.stack([middle - low, high - middle]), 0, None)  # never negative by rounding
+    axis.errorbar(x, middle, whiskers, **{"capsize": 3, "linewidth": 1.5, **style})
 
 
 def group_ticks(axis: Axes, groups: Iterable[Any], queries: Iterable[int] | None = None) -> None:
@@ -94,5 +95,4 @@ def group_ticks(axis: Axes, groups: Iterable[Any], queries: Iterable[int] | None
     names = [escape(group, "figure") for group in groups]
     if queries is not None:
         names = [f"{name}\n({count})" for name, count in zip(names, queries, strict=True)]
-    crowded = len(names) > 3 and max(map(len, names)) > 12
-    axis.set_xticks(range(len(names)), names, fontsize=8 if crowded else 9)
+    axis.set_xticks(range(len(names)), names, fontsize=9 if len(names) < 7 else 8)

@@ -13,7 +13,7 @@ from dartlib.analysis.style import (
     ORANGE,
     SKY,
     display_name,
-    error_bars,
+    draw_intervals,
     group_ticks,
     label,
     legend_below,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WHISKERS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "capsize": 3, "linewidth": 1}
+_WHISKERS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "linewidth": 1}
 
 
 def responses_by_level_figure(outcomes: pd.DataFrame) -> Figure:
@@ -44,7 +44,7 @@ def responses_by_level_figure(outcomes: pd.DataFrame) -> Figure:
         part = table[table["strategy"] == strategy]
         places = np.arange(len(part))
         axis.bar(places, part["mean"], color=look(strategy)["color"], width=0.7)
-        axis.errorbar(places, part["mean"], yerr=error_bars(part["mean"], part["low"], part["high"]), **_WHISKERS)
+        draw_intervals(axis, places, part, "mean", **_WHISKERS)
         if part["quota"].notna().any():
             _draw_quota(axis, part)
         elif strategy == "vrt" and "n_trials" in outcomes:
@@ -54,7 +54,7 @@ def responses_by_level_figure(outcomes: pd.DataFrame) -> Figure:
         group_ticks(axis, part["group"], part["queries"])
         label(axis, f"{axis_name} (queries)", title=display_name(strategy))
     axes[0].set_ylabel("correct responses per query\n(mean, 95 % interval)", fontsize=10)
-    heights = [table["high"].max(), table["quota"].max(), line_at]
+    heights = [table["mean_high"].max(), table["quota"].max(), line_at]
     axes[0].set_ylim(0, 1.35 * max(1e-9, np.nanmax(heights)))
     return figure
 
@@ -99,21 +99,20 @@ def _rank_note(strategy: str, ranked_by_fail_rate: bool, held_out: bool) -> str:
 
 def pass_rate_ladder_figure(rates: pd.DataFrame) -> Figure:
     """Pass rate of the teacher by level: a dot per query, the mean with its bootstrap interval over queries."""
-    table = tables.pass_rate_table(rates)
+    table = tables.pass_at_k_table(rates)
+    table = table[(table["k"] == 1) & ((table["group"] != tables.ALL) | (table["group"].nunique() == 1))]
     groups, axis_name = tables.difficulty_groups(rates)
     trials = int(rates["trials"].max())
     figure, (axis,) = new_figure(f"Teacher's pass rate by {axis_name} ({len(rates):,} queries, {trials} trials each)")
     generator = np.random.default_rng(0)
     for index, group in enumerate(table["group"]):
-        values = rates.loc[groups == group, "pass_rate"]
+        values = rates.loc[groups.astype(str) == group, "pass_rate"]
         spread = index + generator.uniform(-0.28, 0.28, len(values))
         axis.scatter(spread, values, s=10, color=SKY, alpha=0.6, linewidths=0, label="" if index else "one query")
-    places = np.arange(len(table))
-    bars = error_bars(table["pass_rate"], table["low"], table["high"])
-    style: dict[str, Any] = {"fmt": "o-", "color": BLUE, "capsize": 4}
-    axis.errorbar(places, table["pass_rate"], bars, label="mean, 95 % interval over queries", **style)
+    name = "mean, 95 % interval over queries"
+    draw_intervals(axis, np.arange(len(table)), table, "pass_at_k", fmt="o-", color=BLUE, capsize=4, label=name)
     box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
-    for index, rate in enumerate(table["pass_rate"]):
+    for index, rate in enumerate(table["pass_at_k"]):
         axis.annotate(f"{rate:.2f}", (index, rate), (9, 6), textcoords="offset points", fontsize=9, bbox=box)
     group_ticks(axis, table["group"], table["queries"])
     label(axis, f"{axis_name} (queries)", "pass rate (share of trials)")
@@ -135,9 +134,8 @@ def coverage_by_level_figure(outcomes: pd.DataFrame, published: pd.DataFrame | N
     for number, strategy in enumerate(strategies):
         part = table[table["strategy"] == strategy]
         shifted = np.arange(len(part)) + 0.2 * (number - (len(strategies) - 1) / 2)
-        values = 100 * part["coverage"]
-        bars = error_bars(values, 100 * part["coverage_low"], 100 * part["coverage_high"])
-        axes[0].errorbar(shifted, values, bars, linestyle="", capsize=3, label=display_name(strategy), **look(strategy))
+        style = look(strategy) | {"linestyle": "", "label": display_name(strategy)}
+        draw_intervals(axes[0], shifted, part, "coverage", scale=100, **style)
     first = table[table["strategy"] == strategies[0]]
     group_ticks(axes[0], first["group"], first["queries"])
     label(axes[0], f"{axis_name} (queries)", "coverage (% of queries, Wilson 95 %)", f"measured here ({n:,} queries)")
@@ -172,9 +170,8 @@ def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0) -> Figure
         faint = bool(group) and group != name
         style: dict[str, Any] = {"color": colour, "alpha": 0.2 if faint else 1, "marker": "os^Dv"[index % 5]}
         shifted = part["k"] * 2 ** (0.05 * (index - len(groups) / 2))  # side by side: intervals stay apart
-        bars = error_bars(100 * part["value"], 100 * part["low"], 100 * part["high"])
         title = f"{axis_name} {name}" if name != tables.ALL else "all queries"
-        axis.errorbar(shifted, 100 * part["value"], bars, capsize=2, markersize=5, label=title, **style)
+        draw_intervals(axis, shifted, part, "pass_at_k", scale=100, capsize=2, markersize=5, label=title, **style)
     ks = sorted(set(table["k"]))
     axis.set_xscale("log", base=2)
     axis.set_xticks(ks, [str(number) for number in ks])
@@ -196,13 +193,11 @@ def vrt_prediction_figure(samples: pd.DataFrame, trials: int) -> Figure:
     figure, (left, right) = new_figure(title, 2, width=7.5)
     places = np.arange(len(table))
     left.bar(places, table["responses"], color=BLUE, alpha=0.75, width=0.7, label="measured")
-    left.errorbar(places, table["responses"], error_bars(table["responses"], table["low"], table["high"]), **_WHISKERS)
+    draw_intervals(left, places, table, "responses", **_WHISKERS)
     dash: dict[str, Any] = {"colors": "black", "linewidth": 2, "label": "predicted: n·p; 1-(1-p)^n over a spread of p"}
     left.hlines(table["predicted"], places - 0.42, places + 0.42, **dash)
-    values = 100 * table["coverage"]
-    right.bar(places, values, color=BLUE, alpha=0.75, width=0.7, label="measured")
-    bars = error_bars(values, 100 * table["coverage_low"], 100 * table["coverage_high"])
-    right.errorbar(places, values, bars, **_WHISKERS)
+    right.bar(places, 100 * table["coverage"], color=BLUE, alpha=0.75, width=0.7, label="measured")
+    draw_intervals(right, places, table, "coverage", scale=100, **_WHISKERS)
     one_rate, spread = 100 * table["coverage_one_rate"], 100 * table["coverage_spread"]
     cross: dict[str, Any] = {"color": ORANGE, "markersize": 9, "markeredgewidth": 2}
     right.plot(places, one_rate, "x", label="1-(1-p)^n, one p for all", **cross)
@@ -224,14 +219,12 @@ def synthesis_cost_figure(outcomes: pd.DataFrame, samples: pd.DataFrame) -> Figu
     figure, (left, right) = new_figure(f"Cost of synthesis ({n:,} queries)", 2, width=7.5)
     for strategy in tables.strategies_of(outcomes):
         part = cost[cost["strategy"] == strategy]
-        bars = error_bars(part["mean"], part["low"], part["high"])
         name = f"{display_name(strategy)}: {part['trials'].sum():,} trials"
-        left.errorbar(np.arange(len(part)), part["mean"], bars, capsize=3, label=name, **look(strategy))
-        curve = reached[reached["strategy"] == strategy]
+        draw_intervals(left, np.arange(len(part)), part, "mean", label=name, **look(strategy))
+        curve = reached[reached["strategy"] == strategy] if len(reached) else reached
         if len(curve):
-            values = 100 * curve["achieving_ratio"]
-            bars = error_bars(values, 100 * curve["low"], 100 * curve["high"])
-            right.errorbar(curve["cap"], values, bars, capsize=3, label=display_name(strategy), **look(strategy))
+            style = look(strategy) | {"label": display_name(strategy)}
+            draw_intervals(right, curve["cap"], curve, "achieving_ratio", scale=100, **style)
     first = cost[cost["strategy"] == cost["strategy"].iloc[0]]
     group_ticks(left, first["group"], first["queries"])
     label(left, f"{axis_name} (queries)", "trials per query (mean, 95 % interval)", "what was spent")

@@ -1,12 +1,13 @@
 """Bias statistics as tables: who gets how many responses, at what cost, and what pass rates predict.
 
-Every table has a ``group`` column: the level of a query, or a fail-rate bin where a data set has no levels. Means
-over queries carry a bootstrap interval that resamples queries; shares of queries carry a Wilson interval.
+Every table has a ``group`` column: the level of a query, or a fail-rate bin where a data set has no levels. A column
+``x`` with an interval comes with ``x_low`` and ``x_high``: means over queries carry a bootstrap interval that
+resamples queries, shares of queries or items a Wilson interval, both at 95 %.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import exp, lgamma
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dartlib.records import STRATEGIES, Verdict
-from dartlib.statistics import bootstrap_interval, fit_beta, pass_at_k, wilson_interval
+from dartlib.statistics import bootstrap_interval, compare_paired, fit_beta, pass_at_k, wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,98 +51,66 @@ def strategies_of(frame: pd.DataFrame) -> list[str]:
     return [name for name in STRATEGIES if name in found] + sorted(found - set(STRATEGIES))
 
 
-def _by_strategy_and_group(frame: pd.DataFrame) -> Iterator[tuple[str, Any, pd.DataFrame]]:
-    for strategy in strategies_of(frame):
-        for group, part in frame[frame["strategy"] == strategy].groupby("group", observed=True, sort=True):
-            yield strategy, group, part
+def _mean(name: str, values: npt.ArrayLike) -> dict[str, float]:
+    low, high = bootstrap_interval(values, lambda rows: float(rows.mean()), seed=_SEED)
+    return {name: float(np.asarray(values, dtype=float).mean()), f"{name}_low": low, f"{name}_high": high}
+
+
+def _share(name: str, successes: int, trials: int) -> dict[str, float]:
+    low, high = wilson_interval(successes, trials)
+    return {name: successes / trials, f"{name}_low": low, f"{name}_high": high}
 
 
 def bias_table(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Per strategy and difficulty group: responses per query, coverage, share of responses, quota and shortfall.
 
-    ``outcomes`` is what read_outcomes or read_dataset gives. Columns: strategy, group, queries, responses, mean, low,
-    high (responses per query), share (of the strategy's responses), query_share, covered, coverage, coverage_low,
-    coverage_high, quota and shortfall (means per query; NaN without a quota), ``ended_early`` (queries below their
-    quota for another reason than the cap).
+    ``outcomes`` is what read_outcomes or read_dataset gives. Columns: strategy, group, queries, responses; ``mean``
+    responses per query; ``share`` of the strategy's responses beside ``query_share``; ``coverage``; ``quota`` and
+    ``shortfall`` (means per query, NaN without quotas); ``ended_early`` (queries that an engine or budget stopped).
     """
     import pandas as pd
 
     frame = outcomes.assign(group=difficulty_groups(outcomes)[0])
-    totals: dict[Any, int] = frame.groupby("strategy")["n_correct"].sum().to_dict()
-    sizes: dict[Any, int] = frame.groupby("strategy")["n_correct"].size().to_dict()
-    rows = []
-    for strategy, group, part in _by_strategy_and_group(frame):
-        counts = part["n_correct"].to_numpy(dtype=float)
-        quota = part["quota"].astype(float)
-        covered = int((counts > 0).sum())
-        low, high = bootstrap_interval(counts, _mean, seed=_SEED)
-        coverage_low, coverage_high = wilson_interval(covered, len(part))
-        rows.append(
-            {
-                "strategy": strategy,
-                "group": group,
-                "queries": len(part),
-                "responses": int(counts.sum()),
-                "mean": counts.mean(),
-                "low": low,
-                "high": high,
-                "share": counts.sum() / totals[strategy] if totals[strategy] else 0.0,
-                "query_share": len(part) / sizes[strategy],
-                "covered": covered,
-                "coverage": covered / len(part),
-                "coverage_low": coverage_low,
-                "coverage_high": coverage_high,
-                "quota": quota.mean(),
-                "shortfall": (quota - counts).clip(lower=0).mean(),
-                "ended_early": int(part["status"].isin(["stuck", "budget"]).sum()),
-            }
-        )
+    rows: list[dict[str, Any]] = []
+    for strategy in strategies_of(frame):
+        own = frame[frame["strategy"] == strategy]
+        for group, part in own.groupby("group", observed=True):
+            counts, quota = part["n_correct"].astype(float), part["quota"].astype(float)
+            row = {"strategy": strategy, "group": group, "queries": len(part), "responses": int(counts.sum())}
+            row |= _mean("mean", counts) | _share("coverage", int((counts > 0).sum()), len(part))
+            row |= {"share": counts.sum() / max(1, own["n_correct"].sum()), "query_share": len(part) / len(own)}
+            row |= {"quota": quota.mean(), "shortfall": (quota - counts).clip(lower=0).mean()}
+            rows.append(row | {"ended_early": int(part["status"].isin(["stuck", "budget"]).sum())})
     return pd.DataFrame(rows)
 
 
 def bias_summary(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """One row per strategy: size, coverage with its interval, Gini, and how far the hardest group is served.
+    """One row per strategy: size, coverage, Gini, and how far the hardest group is served.
 
     ``hardest_share`` / ``hardest_query_share``: share of responses and of queries in the hardest group;
     ``achieving_ratio``: share of queries that met their quota (NaN without quotas).
     """
     import pandas as pd
 
-    rows = []
-    table = bias_table(outcomes)
+    table, rows = bias_table(outcomes), []
     for strategy in strategies_of(outcomes):
-        part = table[table["strategy"] == strategy]
         own = outcomes[outcomes["strategy"] == strategy]
-        covered = int((own["n_correct"] > 0).sum())
-        low, high = wilson_interval(covered, len(own))
-        with_level = part[part["group"].astype(str) != "none"]
-        rows.append(
-            {
-                "strategy": strategy,
-                "queries": len(own),
-                "responses": int(own["n_correct"].sum()),
-                "responses_per_query": own["n_correct"].mean(),
-                "coverage": covered / len(own),
-                "coverage_low": low,
-                "coverage_high": high,
-                "gini": gini(own["n_correct"].to_numpy(dtype=float)),
-                "hardest_share": with_level["share"].iloc[-1],
-                "hardest_query_share": with_level["query_share"].iloc[-1],
-                "achieving_ratio": (own["status"] == "met").mean() if own["quota"].notna().any() else float("nan"),
-            }
-        )
+        hardest = table[(table["strategy"] == strategy) & (table["group"].astype(str) != "none")].iloc[-1]
+        row: dict[str, Any] = {"strategy": strategy, "queries": len(own), "responses": int(own["n_correct"].sum())}
+        row |= _share("coverage", int((own["n_correct"] > 0).sum()), len(own)) | {"gini": gini(own["n_correct"])}
+        row |= {"hardest_share": hardest["share"], "hardest_query_share": hardest["query_share"]}
+        met = (own["status"] == "met").mean() if own["quota"].notna().any() else np.nan
+        rows.append(row | {"achieving_ratio": met})
     return pd.DataFrame(rows)
 
 
 def gini(counts: npt.ArrayLike) -> float:
     """Gini coefficient of non-negative counts: 0 when all are equal, near 1 when one query has everything."""
     ordered = np.sort(np.asarray(counts, dtype=np.float64))
-    if len(ordered) == 0 or ordered[0] < 0:
-        raise ValueError("gini needs at least one count and none below 0")
     if ordered.sum() == 0:
         return 0.0
-    ranks = np.arange(1, len(ordered) + 1)
-    return float(2 * (ranks * ordered).sum() / (len(ordered) * ordered.sum()) - (len(ordered) + 1) / len(ordered))
+    n, ranks = len(ordered), np.arange(1, len(ordered) + 1)
+    return float(2 * (ranks * ordered).sum() / (n * ordered.sum()) - (n + 1) / n)
 
 
 def rank_table(outcomes: pd.DataFrame, samples: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -155,26 +124,15 @@ def rank_table(outcomes: pd.DataFrame, samples: pd.DataFrame | None = None) -> p
 
     frames = []
     for strategy in strategies_of(outcomes):
-        part = outcomes[outcomes["strategy"] == strategy]
-        responses, held_out = part["n_correct"].astype(float), False
+        part = outcomes[outcomes["strategy"] == strategy].assign(held_out=False)
+        part["responses"] = part["n_correct"].astype(float)
         if samples is not None and strategy == "vrt" and (part["n_trials"] > part["n_difficulty"]).all():
-            responses, held_out = _held_out_responses(part, samples), True
+            part = part.assign(responses=_held_out_responses(part, samples), held_out=True)
         known = part["fail_rate"].notna().any()
-        keys = pd.DataFrame(
-            {"difficulty": part["fail_rate"] if known else -responses, "query_id": part["query_id"], "value": responses}
-        ).sort_values(["difficulty", "query_id"], ascending=[False, True])
-        frames.append(
-            pd.DataFrame(
-                {
-                    "strategy": strategy,
-                    "rank": np.arange(1, len(part) + 1),
-                    "query_id": keys["query_id"].to_numpy(),
-                    "responses": keys["value"].to_numpy(),
-                    "held_out": held_out,
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
+        part["difficulty"] = part["fail_rate"] if known else -part["responses"]
+        part = part.sort_values(["difficulty", "query_id"], ascending=[False, True])
+        frames.append(part.assign(rank=np.arange(1, len(part) + 1)))
+    return pd.concat(frames, ignore_index=True)[["strategy", "rank", "query_id", "responses", "held_out"]]
 
 
 def _held_out_responses(part: pd.DataFrame, samples: pd.DataFrame) -> pd.Series:
@@ -194,32 +152,16 @@ def pass_rates(samples: pd.DataFrame, trials: int) -> pd.DataFrame:
     with fewer trials are left out.
     """
     first = samples[samples["trial"] < trials]
-    correct = first["verdict"] == Verdict.CORRECT.value
-    rates = first.assign(correct=correct).groupby("query_id", sort=True)
-    frame = rates.agg(level=("level", "first"), correct=("correct", "sum"), trials=("trial", "size")).reset_index()
+    grouped = first.assign(correct=first["verdict"] == Verdict.CORRECT.value).groupby("query_id", sort=True)
+    frame = grouped.agg(level=("level", "first"), correct=("correct", "sum"), trials=("trial", "size")).reset_index()
     frame = frame[frame["trials"] == trials].reset_index(drop=True)
     return frame.assign(pass_rate=frame["correct"] / trials, fail_rate=1 - frame["correct"] / trials)
 
 
-def pass_rate_table(rates: pd.DataFrame) -> pd.DataFrame:
-    """Mean pass rate per difficulty group of a pass_rates table: group, queries, pass_rate, low, high.
-
-    The interval is a bootstrap over queries: trials of one query are alike, so a binomial interval over all trials
-    would be far too narrow.
-    """
-    import pandas as pd
-
-    rows = []
-    for group, part in rates.groupby(difficulty_groups(rates)[0], observed=True):
-        low, high = bootstrap_interval(part["pass_rate"], _mean, seed=_SEED)
-        rows.append([group, len(part), part["pass_rate"].mean(), low, high])
-    return pd.DataFrame(rows, columns=["group", "queries", "pass_rate", "low", "high"])
-
-
 def pass_at_k_table(rates: pd.DataFrame) -> pd.DataFrame:
-    """Mean over queries of the unbiased pass@k, per difficulty group and over all: group, k, queries, value, low, high.
+    """Mean over queries of the unbiased pass@k, per difficulty group and over all: group, k, queries, pass_at_k.
 
-    ``rates`` is a pass_rates table; k runs in powers of two up to its number of trials. Intervals resample queries.
+    ``rates`` is a pass_rates table; k runs in powers of two up to its number of trials; k = 1 is the pass rate.
     """
     import pandas as pd
 
@@ -227,100 +169,80 @@ def pass_at_k_table(rates: pd.DataFrame) -> pd.DataFrame:
     parts = [(str(group), part) for group, part in rates.groupby(difficulty_groups(rates)[0], observed=True)]
     rows = []
     for group, part in parts if len(parts) == 1 else [*parts, (ALL, rates)]:
-        for k in _caps(1, trials):
+        for k in _powers(1, trials):
             values = [pass_at_k(trials, int(correct), k) for correct in part["correct"]]
-            low, high = bootstrap_interval(values, _mean, seed=_SEED)
-            rows.append([group, k, len(part), float(np.mean(values)), low, high])
-    return pd.DataFrame(rows, columns=["group", "k", "queries", "value", "low", "high"])
+            rows.append({"group": group, "k": k, "queries": len(part)} | _mean("pass_at_k", values))
+    return pd.DataFrame(rows)
 
 
 def vrt_prediction_table(samples: pd.DataFrame, trials: int) -> pd.DataFrame:
     """VRT as pass rates alone predict it, against what it is: the first half of its trials predicts the rest.
 
-    Columns: group, queries, n (trials checked per query); ``responses`` measured per query with low and high, and
-    ``predicted`` n·p; ``coverage`` measured with coverage_low and coverage_high; ``coverage_one_rate`` 1-(1-p)^n as
-    if every query of the group had its mean p; ``coverage_spread`` the same averaged over a beta population of p.
-    Groups are levels; queries without any form one group, because bins by the first half would regress to the mean.
-    Raises ValueError for fewer than 2 trials.
+    Columns: group, queries, n (trials checked per query); ``responses`` measured per query, ``predicted`` n·p;
+    ``coverage`` measured, ``coverage_one_rate`` 1-(1-p)^n as if every query of the group had its mean p, and
+    ``coverage_spread`` the same averaged over a beta population of p. Groups are levels; queries without any form
+    one group, because bins by the first half would regress to the mean. Raises ValueError for fewer than 2 trials.
     """
     import pandas as pd
 
     half, n = trials // 2, trials - trials // 2
     if half < 1:
         raise ValueError(f"a prediction needs at least 2 trials per query, got {trials}")
-    first = pass_rates(samples, half).set_index("query_id")
     everything = pass_rates(samples, trials).set_index("query_id")
-    first = first.loc[everything.index]
-    later = everything["correct"] - first["correct"]
+    first = pass_rates(samples, half).set_index("query_id").loc[everything.index]
+    later = (everything["correct"] - first["correct"]).astype(float)
     rows = []
     for group, part in first.groupby(difficulty_groups(first[["level"]])[0], observed=True):
-        measured = later[part.index].to_numpy(dtype=float)
-        low, high = bootstrap_interval(measured, _mean, seed=_SEED)
-        covered, p = int((measured > 0).sum()), part["pass_rate"].mean()
+        measured, p = later[part.index], part["pass_rate"].mean()
         a, b = fit_beta(part["correct"].astype(int).tolist(), part["trials"].astype(int).tolist())
         none_correct = exp(lgamma(a + b) - lgamma(b) + lgamma(b + n) - lgamma(a + b + n))
-        row: dict[str, Any] = {"group": group, "queries": len(part), "n": n, "responses": measured.mean()}
-        row |= {"low": low, "high": high, "predicted": n * p, "coverage": covered / len(part)}
-        row["coverage_low"], row["coverage_high"] = wilson_interval(covered, len(part))
+        row: dict[str, Any] = {"group": group, "queries": len(part), "n": n, "predicted": n * p}
+        row |= _mean("responses", measured) | _share("coverage", int((measured > 0).sum()), len(part))
         rows.append(row | {"coverage_one_rate": 1 - (1 - p) ** n, "coverage_spread": 1 - none_correct})
     return pd.DataFrame(rows)
 
 
 def cost_table(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Trials per query by strategy and group: strategy, group, queries, trials, mean, low, high.
+    """Trials by strategy and group: strategy, group, queries, trials, and ``mean`` trials per query.
 
     The difficulty trials are counted for every strategy that needs them, also where its quota was met earlier.
     """
-    import pandas as pd
-
     needed = outcomes[["n_trials", "n_difficulty"]].max(axis=1)
     spent = outcomes["n_trials"].where(outcomes["strategy"] == "vrt", needed)
-    frame = outcomes.assign(group=difficulty_groups(outcomes)[0], spent=spent.astype(float))
-    rows = []
-    for strategy, group, part in _by_strategy_and_group(frame):
-        low, high = bootstrap_interval(part["spent"], _mean, seed=_SEED)
-        rows.append([strategy, group, len(part), int(part["spent"].sum()), part["spent"].mean(), low, high])
-    return pd.DataFrame(rows, columns=["strategy", "group", "queries", "trials", "mean", "low", "high"])
+    table = bias_table(outcomes.assign(n_correct=spent)).rename(columns={"responses": "trials"})
+    return table[["strategy", "group", "queries", "trials", "mean", "mean_low", "mean_high"]]
 
 
 def achieving_table(outcomes: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """Trials and achieving ratio had the cap been lower, from the numbered trials: the paper's figure 4 (3) and (4).
 
-    Columns: strategy, cap, queries, trials, achieving_ratio, low, high. Caps run in powers of two from the number of
-    difficulty trials to the cap used. Queries that a failing engine or a budget ended early count as not met.
+    Columns: strategy, cap, queries, trials, achieving_ratio. Caps run in powers of two from the number of difficulty
+    trials to the cap used. Queries that a failing engine or a budget ended early count as not met.
     """
     import pandas as pd
 
     correct = samples[samples["verdict"] == Verdict.CORRECT.value].sort_values(["query_id", "trial"])
     correct = correct.assign(found=correct.groupby("query_id").cumcount() + 1)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for strategy in strategies_of(outcomes[outcomes["quota"].notna()]):
         part = outcomes[outcomes["strategy"] == strategy]
         meeting = correct.merge(part[["query_id", "quota"]], on="query_id")
         last = meeting[meeting["found"] == meeting["quota"]]
         met = part["query_id"].map(dict(zip(last["query_id"], last["trial"] + 1, strict=True)))
         met_at = met.fillna(np.inf).to_numpy(dtype=float)
-        floor, top = int(part["n_difficulty"].max()), int(part["cap"].max())
-        drawn = part["n_trials"].to_numpy(dtype=float)
-        early = part["status"].isin(["stuck", "budget"]).to_numpy()
-        for cap in _caps(floor, top):
-            needed = np.minimum(np.maximum(met_at, floor), cap)
-            n_met = int((met_at <= cap).sum())
-            low, high = wilson_interval(n_met, len(part))
-            trials = int(np.where(early, np.minimum(needed, drawn), needed).sum())
-            rows.append([strategy, cap, len(part), trials, n_met / len(part), low, high])
-    return pd.DataFrame(rows, columns=["strategy", "cap", "queries", "trials", "achieving_ratio", "low", "high"])
+        floor, early = int(part["n_difficulty"].max()), part["status"].isin(["stuck", "budget"])
+        limit = np.where(early, part["n_trials"], np.inf)
+        for cap in _powers(floor, int(part["cap"].max())):
+            trials = np.minimum(np.minimum(np.maximum(met_at, floor), cap), limit).sum()
+            row = {"strategy": strategy, "cap": cap, "queries": len(part), "trials": int(trials)}
+            rows.append(row | _share("achieving_ratio", int((met_at <= cap).sum()), len(part)))
+    return pd.DataFrame(rows)
 
 
-def _caps(floor: int, top: int) -> list[int]:
+def _powers(floor: int, top: int) -> list[int]:
     """Powers of two between two numbers, both ends included."""
-    caps = {max(1, floor), top}
-    power = 1
-    while power < top:
-        if power > floor:
-            caps.add(power)
-        power *= 2
-    return sorted(caps)
+    between = {2**power for power in range(top.bit_length()) if floor < 2**power < top}
+    return sorted({max(1, floor), top} | between)
 
 
 def verdict_table(stages: dict[str, pd.DataFrame], errors: dict[str, int] | None = None) -> pd.DataFrame:
@@ -337,63 +259,48 @@ def verdict_table(stages: dict[str, pd.DataFrame], errors: dict[str, int] | None
         if unknown:
             raise ValueError(f"{stage}: unknown verdict {sorted(map(str, unknown))[0]!r}")
         counts[Verdict.ERROR.value] = counts.get(Verdict.ERROR.value, 0) + (errors or {}).get(stage, 0)
-        total = sum(counts.values())
-        for verdict in Verdict:
-            count = int(counts.get(verdict.value, 0))
-            rows.append([stage, verdict.value, count, count / total if total else 0.0])
+        total = max(1, sum(counts.values()))
+        found = [counts.get(verdict.value, 0) for verdict in Verdict]
+        rows += [[stage, v.value, count, count / total] for v, count in zip(Verdict, found, strict=True)]
     return pd.DataFrame(rows, columns=["stage", "verdict", "count", "share"])
 
 
 def accuracy_table(items: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy per model, source and level, and over all levels (group ``all``), with Wilson intervals.
+    """Accuracy per source, model and level, and over all levels (group ``all``): source, model, group, n, accuracy.
 
-    ``items`` is what read_items gives; columns: model, source, group, n, correct, accuracy, low, high.
+    ``items`` is what read_items gives; models keep their order.
     """
     import pandas as pd
 
     frame = items.assign(group=difficulty_groups(items)[0].astype(str), correct=items["verdict"] == "correct")
-    rows = []
-    for (model, source), part in frame.groupby(["model", "source"], sort=False):
-        groups: list[tuple[Any, pd.DataFrame]] = sorted(part.groupby("group"), key=lambda pair: str(pair[0]))
-        whole = [] if len(groups) == 1 and groups[0][0] == ALL else [(ALL, part)]
-        for group, members in [*groups, *whole]:
-            correct = int(members["correct"].sum())
-            low, high = wilson_interval(correct, len(members))
-            rows.append([model, source, group, len(members), correct, correct / len(members), low, high])
-    return pd.DataFrame(rows, columns=["model", "source", "group", "n", "correct", "accuracy", "low", "high"])
-
-
-def headline_table(items: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy over all levels per source and model, in percent with its interval: the table under the figures."""
-    table = accuracy_table(items)
-    whole = table[table["group"] == ALL]
-    percent = whole.assign(**{name: 100 * whole[name] for name in ("accuracy", "low", "high")})
-    percent = percent.sort_values("source", kind="stable", ignore_index=True)  # models stay in their order
-    return percent[["source", "model", "n", "correct", "accuracy", "low", "high"]]
+    frame = pd.concat([frame[frame["group"] != ALL], frame.assign(group=ALL)])
+    rows: list[dict[str, Any]] = []
+    for source in dict.fromkeys(frame["source"]):
+        for model in dict.fromkeys(frame["model"]):
+            own = frame[(frame["source"] == source) & (frame["model"] == model)]
+            for group, part in own.groupby("group"):  # "all" sorts behind the digits
+                row = {"source": source, "model": model, "group": group, "n": len(part)}
+                rows.append(row | _share("accuracy", int(part["correct"].sum()), len(part)))
+    return pd.DataFrame(rows)
 
 
 def comparison_table(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], source: str) -> pd.DataFrame:
-    """Second model minus first on the same items of one source: first, second, items, difference, low, high, p_value.
+    """Second model minus first on the same items of one source: first, second, items, difference, p_value.
 
     Intervals resample items; p-values are exact McNemar tests. Raises ValueError when the models of a pair answered
     different items.
     """
     import pandas as pd
 
-    from dartlib.statistics import compare_paired
-
-    frame = items[items["source"] == source].assign(correct=lambda part: part["verdict"] == "correct")
+    frame = items[items["source"] == source].assign(correct=lambda part: (part["verdict"] == "correct").astype(float))
     wide = frame.pivot(index="query_id", columns="model", values="correct")
     rows = []
     for first, second in pairs:
         both = wide[[first, second]]
         if both.isna().any(axis=None):
             raise ValueError(f"{first} and {second} were not asked the same items of {source}")
-        result = compare_paired(both[first].astype(float), both[second].astype(float), seed=_SEED)
-        rows.append([first, second, result.items, result.difference, result.low, result.high, result.p_value])
-    columns = ["first", "second", "items", "difference", "low", "high", "p_value"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _mean(rows: npt.NDArray[np.float64]) -> float:
-    return float(rows.mean())
+        result = compare_paired(both[first], both[second], seed=_SEED)
+        row = {"source": source, "first": first, "second": second, "items": result.items}
+        row |= {"difference": result.difference, "difference_low": result.low, "difference_high": result.high}
+        rows.append(row | {"p_value": result.p_value})
+    return pd.DataFrame(rows)
