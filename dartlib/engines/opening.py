@@ -2,14 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from dartlib.engines.protocol import Engine
+from dartlib.engines import endpoints, loop
+from dartlib.engines.models import resolve_model
+from dartlib.engines.protocol import Engine, EngineError
 
 
 @contextmanager
-def open_engine(engine: str, model: str, *, log_folder: Path) -> Iterator[Engine]:
-    raise NotImplementedError
-    yield
+def open_engine(
+    engine: str,
+    model: str = "embedded",
+    *,
+    log_folder: Path,
+    api_key_variable: str = "",
+    say: Callable[[str], None] = print,
+) -> Iterator[Engine]:
+    """Open ``engine`` for ``model`` for the length of a ``with`` block.
+
+    ``engine`` is ``"vllm"`` (a server child), ``"local"`` (transformers in this process), ``"auto"`` (vLLM if a
+    server starts and answers, else local, with a line saying why) or comma-separated addresses of
+    OpenAI-compatible servers, ``"http://host:port/v1"``. ``model`` is ``"embedded"``, a folder or a Hub id; for
+    servers it is the served name, or ``""`` or ``"auto"`` to ask them. ``api_key_variable`` is the name of the
+    environment variable that holds the servers' key.
+
+    Raises EngineError or ModelError, one line with the fix.
+    """
+    with ExitStack() as stack:
+        if engine.startswith(("http://", "https://")):
+            yield stack.enter_context(_open_endpoints(engine, model, api_key_variable, say))
+        elif engine == "local":
+            yield stack.enter_context(_open_local(resolve_model(model)))
+        elif engine in ("vllm", "auto"):
+            yield _enter_vllm(stack, resolve_model(model), log_folder, say, fall_back=engine == "auto")
+        else:
+            raise EngineError(
+                f"engine {engine!r} is unknown: give auto, vllm, local, or a server's address (http://host:port/v1)",
+                retryable=False,
+            )
+
+
+def _enter_vllm(
+    stack: ExitStack, model: Path, log_folder: Path, say: Callable[[str], None], *, fall_back: bool
+) -> Engine:
+    from dartlib.engines.vllm_server import open_vllm
+
+    try:
+        return stack.enter_context(open_vllm(model, log_folder=log_folder, say=say))
+    except EngineError as error:
+        if not fall_back:
+            raise
+        say(f"engine auto: local transformers, which are slower, because {error}")
+    return stack.enter_context(_open_local(model))
+
+
+@contextmanager
+def _open_endpoints(engine: str, model: str, api_key_variable: str, say: Callable[[str], None]) -> Iterator[Engine]:
+    addresses = [address.strip() for address in engine.split(",") if address.strip()]
+    opened = loop.run(endpoints.connect(addresses, model, api_key_variable=api_key_variable, say=say))
+    try:
+        yield opened
+    finally:
+        loop.run(opened.close())
+
+
+@contextmanager
+def _open_local(model: Path) -> Iterator[Engine]:
+    from dartlib.engines.local import LocalEngine
+
+    opened = LocalEngine(model)
+    try:
+        yield opened
+    finally:
+        loop.run(opened.close())
