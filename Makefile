@@ -9,13 +9,13 @@ VENV ?= .venv
 PROFILE ?= smoke
 RUN_OPTIONS ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --log $(VENV)/pip.log install
+PIP := $(BIN)/python -m pip --disable-pip-version-check --progress-bar off --log $(VENV)/pip.log install
 # A stamp is touched last, so that a failed install leaves none and the next call starts over.
 RUNTIME := $(VENV)/.runtime-installed
 PACKAGE := $(VENV)/.package-installed
 TESTING := $(VENV)/.test-installed
 
-.PHONY: help env model reproduce test lab lint bench clean
+.PHONY: help env model reproduce test lab lint bench bench-name clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -59,9 +59,11 @@ lab: env  ## JupyterLab on the notebooks
 lint: $(TESTING)  ## ruff, mypy, import rules, stripped notebooks
 	@PATH="$(abspath $(BIN)):$$PATH"; ruff check . && ruff format --check . && mypy && lint-imports && python tests/notebook_rules.py
 
-bench: $(TESTING)  ## one benchmark: NAME=pool [JSON=file]
-	@test -n "$(NAME)" || { echo "say which: make bench NAME=<one of: $$(cd tests/benchmarks && ls *.py 2>/dev/null | sed 's/\.py//' | tr '\n' ' ')>" >&2; exit 2; }
+bench: bench-name $(TESTING)  ## one benchmark: NAME=pool [JSON=file]
 	@$(BIN)/python tests/benchmarks/$(NAME).py $(if $(JSON),--json $(JSON))
+
+bench-name:
+	@test -f "tests/benchmarks/$(NAME).py" || { echo "say which: make bench NAME=<one of: $$(cd tests/benchmarks && ls | sed -n 's/\.py$$//p' | tr '\n' ' ')>" >&2; exit 2; }
 
 clean:  ## remove the environment and caches; runs stay
 	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

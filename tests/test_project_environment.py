@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -82,6 +83,19 @@ def test_locks_hold_what_their_packages_need() -> None:
             elif other in locked and not requirement.specifier.contains(locked[other], prereleases=True):
                 problems.append(f"{name} needs {line}, locked is {locked[other]}")
     assert problems == []
+
+
+def test_locks_install_on_the_oldest_python_we_mean() -> None:
+    """Debian 12 has Python 3.11.2; some packages want a later 3.11."""
+    refusing = []
+    for name in pins("cpu.txt") | pins("test.txt"):
+        try:
+            wanted = importlib.metadata.metadata(name).get("Requires-Python", "")
+        except importlib.metadata.PackageNotFoundError:
+            pytest.skip(f"{name} is not installed: run in the locked environment")
+        if importlib.metadata.version(name) == (pins("cpu.txt") | pins("test.txt"))[name]:
+            refusing += [] if SpecifierSet(wanted).contains("3.11.2") else [f"{name}: Python {wanted}"]
+    assert refusing == []
 
 
 def test_make_help_lists_every_target() -> None:
