@@ -36,6 +36,7 @@ class _Endpoint:
     failures: int = 0
     rests_until: float = 0.0
     probing: bool = False
+    last_used: float = 0.0
     tokenizes: bool = False
 
     def is_free(self, now: float) -> bool:
@@ -107,6 +108,7 @@ class EndpointEngine:
     async def _post(self, route: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         endpoint = await self._choose()
         endpoint.in_flight += 1
+        endpoint.last_used = time.monotonic()
         endpoint.probing = endpoint.failures > 0
         try:
             reply = _read_reply(
@@ -132,12 +134,12 @@ class EndpointEngine:
         self._last_failure = reason
 
     async def _choose(self) -> _Endpoint:
-        """The free endpoint with the fewest requests in flight; waits while all of them rest."""
+        """A rested endpoint to probe, else the free one with the fewest in flight; waits while all of them rest."""
         while True:
             now = time.monotonic()
             free = [endpoint for endpoint in self._endpoints if endpoint.is_free(now)]
             if free:
-                return min(free, key=lambda endpoint: endpoint.in_flight)
+                return min(free, key=lambda one: (one.failures == 0, one.in_flight, one.last_used))
             if cause := self._cause_of_death():
                 raise EngineError(cause, retryable=False)
             idle = not any(endpoint.in_flight for endpoint in self._endpoints)

@@ -85,7 +85,18 @@ def _command(model: Path, socket: Path) -> list[str]:
     ]
     if _is_cpu_build():
         options.append("--enforce-eager")  # compiling takes 100 s and gains a tenth
+        # A prompt split over two steps makes vLLM rewind its seeded generator, which CPU generators cannot:
+        # the whole server dies ("CPU Generator does not use offset"). So prompts are never split.
+        options += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(2 * _LONGEST_CPU)]
+        options += ["--dtype", _cpu_dtype()]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *options]
+
+
+def _cpu_dtype() -> str:
+    """bfloat16 only where the processor computes in it: elsewhere it is emulated and several times slower."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.is_file() else []
+    return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
 
 
 def _environment(folder: Path) -> dict[str, str]:
