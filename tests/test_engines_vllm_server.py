@@ -92,6 +92,16 @@ def test_the_command_opens_no_port_and_carries_no_key(model: str, tmp_path: Path
     assert command[command.index("--generation-config") + 1] == "vllm"
 
 
+def test_a_job_runners_thread_limits_do_not_reach_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "7")
+    environment = vllm_server._environment(tmp_path)
+    assert not [name for name in environment if name.endswith("_NUM_THREADS")]
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "7"  # the user's word wins
+    assert environment["HF_HUB_OFFLINE"] == "1"
+
+
 def test_cpu_numbers_as_ranges() -> None:
     assert vllm_server.as_ranges({0, 1}) == "0-1"
     assert vllm_server.as_ranges({7, 0, 2, 3, 4}) == "0,2-4,7"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import os
 import queue
 import threading
 import time
@@ -49,10 +50,12 @@ class LocalEngine:
     """An engine over a model folder; loads it at once, runs it in one worker thread, 32 requests at a time."""
 
     def __init__(self, model: Path) -> None:
+        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+        torch.set_num_threads(len(os.sched_getaffinity(0)))  # a workflow runner may have said one
         self.name = f"transformers {importlib.metadata.version('transformers')}"
         self.weights = weights_fingerprint(model)
         self.slots = SLOTS

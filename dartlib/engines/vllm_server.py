@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 
 from dartlib.engines import endpoints, loop
 from dartlib.engines.models import weights_fingerprint
@@ -100,16 +101,24 @@ def _cpu_dtype() -> str:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Ours, then fixed settings; what the user has set about CPU memory and threads wins."""
-    defaults = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": as_ranges(os.sched_getaffinity(0))}
+    """Ours, then fixed settings; what the user has set about vLLM's CPU memory and threads wins."""
+    # A workflow runner gives each job OMP_NUM_THREADS=1 and the like: the server would use one core.
+    ours = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     fixed = {
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_RPC_BASE_PATH": str(folder),
+        "VLLM_LOGGING_COLOR": "0",
         "PYTHONUNBUFFERED": "1",
     }
-    cpu = defaults if _is_cpu_build() else {}
-    return {**cpu, **os.environ, **fixed}
+    if not _is_cpu_build():
+        return {**ours, **fixed}
+    free = psutil.virtual_memory().available // 2**30
+    defaults = {
+        "VLLM_CPU_KVCACHE_SPACE": str(max(1, min(4, free // 4))),
+        "VLLM_CPU_OMP_THREADS_BIND": as_ranges(os.sched_getaffinity(0)),
+    }
+    return {**defaults, **ours, **fixed}
 
 
 def as_ranges(cpus: set[int] | Sequence[int]) -> str:
