@@ -237,8 +237,15 @@ def test_disk_that_fills_up_in_a_stage_fails_it_with_the_reason(tiny: TinyReposi
 
 
 @pytest.mark.slow
-def test_output_of_running_cells_is_shown_without_control_characters(tiny: TinyRepository) -> None:
-    tiny.write("00_start_here", "print('asking\\x1b[31m 3 of 9')", DONE)
+def test_output_of_running_cells_is_shown_without_control_characters(
+    tiny: TinyRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workflow runner limits its jobs to one thread; notebooks see what the user set, and no other limit."""
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    limits = "import os; print('limits', sorted(k for k in os.environ.items() if k[0].endswith('_THREADS')))"
+    tiny.write("00_start_here", "print('asking\\x1b[31m 3 of 9')", limits, DONE)
     tiny.write("02_synthesis", "raise SystemExit(1)", DONE)
     done = tiny.dartlib("run", "toy")
     assert "[00_start_here] asking [31m 3 of 9" in done.stdout
+    assert "[00_start_here] limits [('MKL_NUM_THREADS', '3')]" in done.stdout

@@ -21,6 +21,7 @@ EXIT_CELL_ERROR = 10
 EXIT_DEAD_KERNEL = 11
 EXIT_TIMEOUT = 12
 EXIT_UNFINISHED = 13
+_KEPT_PREFIX = "DARTLIB_KEPT_"
 _STAGE_MARK = "DARTLIB_STAGE_MARK"  # in the environment of everything a notebook starts
 
 
@@ -163,6 +164,23 @@ def end_marked_processes(variable: str, value: str, grace_seconds: float = 3.0) 
                 getattr(process, stop)()
         _, left = psutil.wait_procs(left, timeout=grace_seconds)
     return len(found)
+
+
+def keep_thread_limits() -> dict[str, str]:
+    """The user's own thread limits under other names: Snakemake sets them to 1 (a job's threads) for what it starts."""
+    return {_KEPT_PREFIX + name: value for name, value in os.environ.items() if _is_thread_limit(name)}
+
+
+def restore_thread_limits() -> None:
+    """In a stage: what `keep_thread_limits` kept, else no limit, so that models use what the machine has."""
+    for name in [name for name in os.environ if _is_thread_limit(name)]:
+        del os.environ[name]
+    for name in [name for name in os.environ if name.startswith(_KEPT_PREFIX)]:
+        os.environ[name.removeprefix(_KEPT_PREFIX)] = os.environ.pop(name)
+
+
+def _is_thread_limit(name: str) -> bool:
+    return name.endswith(("_NUM_THREADS", "_MAXIMUM_THREADS")) and not name.startswith(_KEPT_PREFIX)
 
 
 def local_time(seconds: float) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from dartlib.leases import Lease
-from dartlib.pipeline.execution import end_marked_processes
+from dartlib.pipeline.execution import end_marked_processes, keep_thread_limits
 from dartlib.pipeline.profiles import REPOSITORY, Profile, ProfileError, load_profile, with_overrides
 from dartlib.pipeline.stages import Run, build_run, load_run, run_folder, save_run
 from dartlib.pipeline.status import failures, time_table
@@ -76,7 +76,7 @@ def workflow_command(folder: Path) -> list[str]:
 def workflow_environment() -> dict[str, str]:
     """Our environment, with this very checkout first on the import path of every process of the run."""
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**os.environ, **keep_thread_limits(), "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _end_leftovers(folder: Path) -> None:

@@ -11,7 +11,14 @@ import time
 from pathlib import Path
 from typing import IO
 
-from dartlib.pipeline.execution import EXIT_BAD_INPUT, EXIT_UNFINISHED, ExecutionFailure, execute, scrub
+from dartlib.pipeline.execution import (
+    EXIT_BAD_INPUT,
+    EXIT_UNFINISHED,
+    ExecutionFailure,
+    execute,
+    restore_thread_limits,
+    scrub,
+)
 from dartlib.pipeline.manifests import build_manifest, sha256_of
 from dartlib.pipeline.notebooks import NotebookError
 from dartlib.pipeline.profiles import ProfileError
@@ -24,6 +31,7 @@ _KEPT_FOR_OTHER_PARAMETERS = ("pool",)  # trials are keyed by their setting; the
 
 def run_stage(folder: Path, name: str) -> int:
     """Execute a stage of a run folder; returns the exit code. The manifest is written last, and only on success."""
+    restore_thread_limits()
     folder = folder.resolve()
     run = load_run(folder / "run.json")
     stage = run.stage(name)
