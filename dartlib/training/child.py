@@ -71,9 +71,10 @@ def fine_tune(*, dataset: Path, base_model: Path, output: Path, config: Training
     tokenizer = AutoTokenizer.from_pretrained(base_model, trust_remote_code=False)
     examples, dropped = read_examples(dataset, tokenizer, config)
     steps = plan_steps([len(example.token_ids) for example in examples], config)
-    _say(f"{len(examples)} rows ({dropped} too long and dropped), {len(steps)} steps in {config.epochs} epochs")
     torch.manual_seed(config.seed)  # for models with dropout
     model, stored_dtype = load_model(base_model)
+    _say(f"{len(examples)} rows ({dropped} too long and dropped), {len(steps)} steps in {config.epochs} epochs")
+    _say(f"{config.precision} on {model.device}, {torch.get_num_threads()} CPU threads")
     with open(output / LOG_FILE, "w", encoding="utf-8") as log:
         outcome = run_steps(model, examples, steps, config, log)
     report = TrainingReport(
