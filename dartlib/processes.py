@@ -66,9 +66,9 @@ class ChildProcess:
             return self.wait()
 
     def _finished(self, code: int) -> int:
-        if self._pipe is not None:
-            os.close(self._pipe)
-            self._pipe = None
+        pipe, self._pipe = self._pipe, None  # one step: two threads may look at once
+        if pipe is not None:
+            os.close(pipe)
             if code < 0:  # the supervisor itself was killed: end what is left of its group
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self.pid, signal.SIGKILL)

@@ -111,9 +111,7 @@ class EndpointEngine:
         endpoint.last_used = time.monotonic()
         endpoint.probing = endpoint.failures > 0
         try:
-            reply = _read_reply(
-                await endpoint.client.post(_address(endpoint.url, route), json=body), endpoint.url, route
-            )
+            reply = _read_reply(await endpoint.client.post(f"{endpoint.url}/{route}", json=body), endpoint.url, route)
         except EngineError as error:
             if error.retryable:
                 self._note_failure(endpoint, str(error))
@@ -174,13 +172,15 @@ async def connect(
         if not os.environ.get(api_key_variable):
             raise EngineError(f"environment variable {api_key_variable} (the API key) is not set", retryable=False)
         headers["Authorization"] = f"Bearer {os.environ[api_key_variable]}"
+    # Servers close idle connections after 5 s or more (uvicorn: 5): ours go first, or a request meets a closed one.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
     endpoints = []
     for address in addresses:
         client = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(request_seconds, connect=10.0, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-            transport=None if socket is None else httpx.AsyncHTTPTransport(uds=str(socket), limits=httpx.Limits()),
+            limits=limits,
+            transport=None if socket is None else httpx.AsyncHTTPTransport(uds=str(socket), limits=limits),
         )
         endpoints.append(_Endpoint(url=address.rstrip("/").removesuffix("/v1"), client=client))
     try:
@@ -220,7 +220,7 @@ async def _agree_on_model(endpoints: Sequence[_Endpoint], wanted: str, say: Call
 
 
 async def _served_models(endpoint: _Endpoint) -> list[str]:
-    response = await endpoint.client.get(_address(endpoint.url, "v1/models"), timeout=10.0)
+    response = await endpoint.client.get(f"{endpoint.url}/v1/models", timeout=10.0)
     reply = _read_reply(response, endpoint.url, "v1/models")
     names = [str(entry["id"]) for entry in reply.get("data", []) if isinstance(entry, dict) and "id" in entry]
     if not names:
@@ -230,16 +230,12 @@ async def _served_models(endpoint: _Endpoint) -> list[str]:
 
 async def _can_tokenize(endpoint: _Endpoint, model: str) -> bool:
     response = await endpoint.client.post(
-        _address(endpoint.url, "tokenize"), json={"model": model, "prompt": "a"}, timeout=10.0
+        f"{endpoint.url}/tokenize", json={"model": model, "prompt": "a"}, timeout=10.0
     )
     try:
         return isinstance(_read_reply(response, endpoint.url, "tokenize").get("tokens"), list)
     except EngineError:
         return False
-
-
-def _address(url: str, route: str) -> str:
-    return f"{url}/{route}"
 
 
 def _read_reply(response: httpx.Response, url: str, route: str) -> Mapping[str, Any]:
