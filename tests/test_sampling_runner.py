@@ -244,3 +244,10 @@ def test_slots_bound_the_requests_in_flight_and_it_runs_from_any_thread(tmp_path
     thread.start()
     thread.join(60)
     assert not thread.is_alive() and engine.most_in_flight == 3
+
+
+def test_the_first_trial_goes_alone_to_fill_the_prefix_cache(tmp_path: Path) -> None:
+    in_flight: list[int] = []
+    engine = StubEngine(slots=8, delay=0.002, fault=lambda number: in_flight.append(engine.in_flight))
+    draw(tmp_path / "pool", engine)
+    assert in_flight[:2] == [1, 1] and max(in_flight) == 8

@@ -89,7 +89,8 @@ def _command(model: Path, socket: Path) -> list[str]:
         # A prompt split over two steps makes vLLM rewind its seeded generator, which CPU generators cannot:
         # the whole server dies ("CPU Generator does not use offset"). So prompts are never split.
         options += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(2 * _LONGEST_CPU)]
-        options += ["--dtype", _cpu_dtype()]
+        # Blocks of 16 tokens instead of 128: nearly the whole prompt of a repeated query is then found in the cache.
+        options += ["--block-size", "16", "--dtype", _cpu_dtype()]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *options]
 
 

@@ -126,7 +126,9 @@ class _Session:
         flusher.add_done_callback(self._pass_on_failure)
         try:
             while True:
-                while awaited < self.engine.slots and (chosen := scheduler.next_trial()) is not None:
+                # The first trial goes alone: what prompts share is then in the server's prefix cache for all others.
+                slots = self.engine.slots if self.trials_new else 1
+                while awaited < slots and (chosen := scheduler.next_trial()) is not None:
                     awaited += 1
                     task = asyncio.create_task(self._ask(*chosen))
                     running.add(task)
