@@ -68,7 +68,7 @@ class EndpointEngine:
         self.slots = slots or SLOTS_PER_ENDPOINT * len(endpoints)
         self._model, self._endpoints, self._logprobs = model, list(endpoints), logprobs
         self._cause_of_death, self._patience = cause_of_death, patience
-        self._last_success = time.monotonic()
+        self._failing_since: float | None = None  # the first failure since any endpoint's last success
         self._last_failure = ""
 
     async def encode(self, text: str) -> Sequence[int] | str:
@@ -107,14 +107,16 @@ class EndpointEngine:
 
     async def _post(self, route: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         endpoint = await self._choose()
+        is_probe = endpoint.probing = endpoint.failures > 0
         endpoint.in_flight += 1
         endpoint.last_used = time.monotonic()
-        endpoint.probing = endpoint.failures > 0
         try:
             reply = _read_reply(await endpoint.client.post(f"{endpoint.url}/{route}", json=body), endpoint.url, route)
         except EngineError as error:
             if error.retryable:
                 self._note_failure(endpoint, str(error))
+            else:
+                self._note_success(endpoint)  # it refuses this request, so it lives
             raise
         except httpx.HTTPError as error:
             reason = f"{endpoint.url}: {type(error).__name__} {error}".strip()
@@ -122,14 +124,20 @@ class EndpointEngine:
             raise EngineError(reason) from None
         finally:
             endpoint.in_flight -= 1
-            endpoint.probing = False
-        endpoint.failures, endpoint.rests_until = 0, 0.0
-        self._last_success = time.monotonic()
+            if is_probe:
+                endpoint.probing = False
+        self._note_success(endpoint)
         return reply
 
+    def _note_success(self, endpoint: _Endpoint) -> None:
+        endpoint.failures, endpoint.rests_until = 0, 0.0
+        self._failing_since = None
+
     def _note_failure(self, endpoint: _Endpoint, reason: str) -> None:
-        endpoint.failed(time.monotonic())
+        now = time.monotonic()
+        endpoint.failed(now)
         self._last_failure = reason
+        self._failing_since = self._failing_since or now
 
     async def _choose(self) -> _Endpoint:
         """A rested endpoint to probe, else the free one with the fewest in flight; waits while all of them rest."""
@@ -141,7 +149,7 @@ class EndpointEngine:
             if cause := self._cause_of_death():
                 raise EngineError(cause, retryable=False)
             idle = not any(endpoint.in_flight for endpoint in self._endpoints)
-            if idle and now - self._last_success > self._patience:
+            if idle and self._failing_since and now - self._failing_since > self._patience:
                 raise EngineError(
                     f"no endpoint answered for {self._patience:.0f} s, last failure: {self._last_failure}",
                     retryable=False,
@@ -161,8 +169,8 @@ async def connect(
 ) -> EndpointEngine:
     """Ask every server what it serves and return the engine over them.
 
-    ``addresses`` are base URLs such as ``http://host:8000/v1``; ``model`` "" or "auto" takes the name the servers
-    give. ``socket`` sends everything to a Unix socket. ``api_key_variable`` is the *name* of the environment
+    ``addresses`` are base URLs such as ``http://host:8000/v1``; ``model`` "", "auto" or "embedded" takes the name the
+    servers give. ``socket`` sends everything to a Unix socket. ``api_key_variable`` is the *name* of the environment
     variable that holds the key. Other ``options`` are EndpointEngine's. Servers that are down now are probed later.
 
     Raises EngineError when no server answers, or they serve different models.
@@ -184,7 +192,7 @@ async def connect(
         )
         endpoints.append(_Endpoint(url=address.rstrip("/").removesuffix("/v1"), client=client))
     try:
-        wanted = "" if model == "auto" else model
+        wanted = "" if model in ("auto", "embedded") else model  # embedded: the default, no name was given
         served = await _agree_on_model(endpoints, wanted, say)
         return EndpointEngine(endpoints, model=served, **options)
     except BaseException:
