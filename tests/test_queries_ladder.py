@@ -52,6 +52,13 @@ def test_no_question_of_train_is_asked_in_test_or_in_the_prompt(ladder: str, see
     check_unique(train + test)
 
 
+@pytest.mark.parametrize("ladder", NAMES)
+def test_no_question_stands_on_two_levels(ladder: str) -> None:
+    queries = build_ladder(ladder=ladder, split="train", queries_per_level=30, seed=0)
+    keys = [_keys([query for query in queries if query.level == level]) for level in range(1, 6)]
+    assert len(set.union(*keys)) == sum(map(len, keys))
+
+
 def test_the_two_domains_share_no_question_and_no_id() -> None:
     ladders = [
         build_ladder(ladder=name, split=split, queries_per_level=20, seed=0)

@@ -20,7 +20,7 @@ from dartlib.queries import TEMPLATES, get_template
             "User: What is {1}?\nPlease reason step by step, and put your final answer within \\boxed{}.\n\nAssistant:",
         ),
         ("qa", "User:\nWhat is {1}?\n\nAssistant:\n"),
-        ("ladder", "Question: What is {1}?\nAnswer:\n"),
+        ("ladder", "Question: What is {1}?\nAnswer:"),
     ],
 )
 def test_prompt_is_exact(name: str, prompt: str) -> None:
@@ -30,7 +30,7 @@ def test_prompt_is_exact(name: str, prompt: str) -> None:
 def test_few_shot_prompt_is_four_examples_and_the_students_prompt() -> None:
     prompt = get_template("ladder-fewshot").render("What is 1 + 1?")
     assert prompt.startswith(
-        "Question: What is 6 + 7?\nAnswer:\nAdding 7 to 6 gives 13. The answer is 13.\n\nQuestion: "
+        "Question: What is 6 + 7?\nAnswer: We add 6 and 7. 6 + 7 = 13. The answer is 13.\n\nQuestion: "
     )
     assert prompt.endswith("The answer is 17.\n\n" + get_template("ladder").render("What is 1 + 1?"))
     assert prompt.count("The answer is ") == 4

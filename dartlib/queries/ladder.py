@@ -40,12 +40,24 @@ class Level:
     trials: int
 
 
+def _sums(digits: int) -> Mapping[str, Any]:
+    """Sums of two numbers from 0 to 10**digits. Mixed operators are avoided: that generator ignores precedence."""
+    return {
+        "min_terms": 2,
+        "max_terms": 2,
+        "min_digits": digits,
+        "max_digits": digits,
+        "operators": ("+",),
+        "allow_parentheses": False,
+    }
+
+
 # Measured with SmolLM2-135M-Instruct (Q4_1), template ladder-fewshot, temperature 0.8, top-p 0.95, 64 new tokens.
 _ARITHMETIC = (
-    Level(1, "products", {"min_digits": 1, "max_digits": 1}, 0, 1),
-    Level(2, "chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}, 0, 1),
-    Level(3, "chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2}, 0, 1),
-    Level(4, "chain_sum", {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1}, 0, 1),
+    Level(1, "products", {"min_digits": 1, "max_digits": 1}, 33, 40),
+    Level(2, "chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}, 20, 40),
+    Level(3, "basic_arithmetic", _sums(digits=2), 8, 40),
+    Level(4, "chain_sum", {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1}, 4, 40),
     Level(5, "chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 3, "max_digits": 3}, 0, 1),
 )
 LADDERS: dict[str, tuple[Level, ...]] = {
@@ -154,12 +166,13 @@ class _Item:
 
 @cache
 def _enumerate(ladder: str, level: int) -> tuple[_Item, ...]:
-    """All distinct questions of a level but the worked examples of the few-shot prompt."""
+    """All distinct questions of a level but the worked examples of the prompt and what an easier level asks."""
     import reasoning_gym
 
     rung = next(rung for rung in LADDERS[ladder] if rung.level == level)
     ask = _QUESTIONS[rung.generator]
     taken = {canonical_key(question) for question, _ in LADDER_EXEMPLARS}
+    taken.update(item.key for easier in range(1, level) for item in _enumerate(ladder, easier))
     found: dict[str, _Item] = {}
     for entry in reasoning_gym.create_dataset(rung.generator, seed=0, size=ITEMS_PER_LEVEL, **rung.config):
         question = ask(entry)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-# Worked examples of ``ladder-fewshot``. They differ in wording on purpose: the teacher copies their style, and
-# one style alone gives hundreds of equal responses to one query. The ladders exclude these questions.
+# Worked examples of ``ladder-fewshot``. Each names the operation in words and repeats the whole expression: with
+# bare equations, or with other ways of counting, the embedded teacher solves half as many. No ladder asks these.
 LADDER_EXEMPLARS: tuple[tuple[str, str], ...] = (
-    ("What is 6 + 7?", "Adding 7 to 6 gives 13. The answer is 13."),
-    ("What is 15 - 8?", "Take 8 away from 15 and 7 are left. The answer is 7."),
-    ("What is 4 * 7?", "4 times 7 is 7 + 7 + 7 + 7 = 28. The answer is 28."),
-    ("What is 9 - 4 + 12?", "First, 9 - 4 = 5. Then 5 + 12 = 17. The answer is 17."),
+    ("What is 6 + 7?", "We add 6 and 7. 6 + 7 = 13. The answer is 13."),
+    ("What is 15 - 8?", "Taking 8 from 15 leaves 15 - 8 = 7. The answer is 7."),
+    ("What is 4 * 7?", "4 times 7 is 4 * 7 = 28. The answer is 28."),
+    ("What is 9 - 4 + 12?", "First 9 - 4 = 5. Then 5 + 12 = 17. The answer is 17."),
 )
 
 
@@ -43,7 +43,7 @@ class Template:
 
 
 def _ladder_shots() -> str:
-    return "".join(f"Question: {query}\nAnswer:\n{solution}\n\n" for query, solution in LADDER_EXEMPLARS)
+    return "".join(f"Question: {query}\nAnswer: {solution}\n\n" for query, solution in LADDER_EXEMPLARS)
 
 
 # Sources: hkust-nlp/dart-math at 219b324, dart_math/utils.py. The paper prints "###Instruction:" without the
@@ -65,8 +65,8 @@ TEMPLATES: dict[str, Template] = {
             stop=("User:", "Assistant:"),
         ),
         Template(name="qa", before="User:\n", after="\n\nAssistant:\n", stop=("User:", "Assistant:")),
-        Template(name="ladder-fewshot", before=_ladder_shots() + "Question: ", after="\nAnswer:\n", stop=("\n\n",)),
-        Template(name="ladder", before="Question: ", after="\nAnswer:\n", stop=("\n\n",)),
+        Template(name="ladder-fewshot", before=_ladder_shots() + "Question: ", after="\nAnswer:", stop=("\n\n",)),
+        Template(name="ladder", before="Question: ", after="\nAnswer:", stop=("\n\n",)),
     )
 }
 
