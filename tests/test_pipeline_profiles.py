@@ -10,6 +10,7 @@ import yaml
 from tiny_repository import PROFILE
 
 from dartlib.pipeline.profiles import ProfileError, check_profile, load_profile, suggest, with_overrides
+from dartlib.pipeline.stages import build_run
 
 
 def test_a_good_profile_is_read_as_written() -> None:
@@ -81,3 +82,17 @@ def test_suggestions() -> None:
     assert suggest("temperature", ["TEMPERATURE", "TOP_P"]) == "did you mean 'TEMPERATURE'?"
     assert suggest("zzz", ["B", "A"]) == "valid: A, B"
     assert suggest("zzz", []) == "there is none"
+
+
+@pytest.mark.parametrize(
+    ("engine", "own", "expected"),
+    [("vllm", {}, "vllm"), ("http://host/v1", {}, "auto"), ("vllm", {"ENGINE": "local"}, "local")],
+)
+def test_the_evaluation_runs_where_the_students_are(
+    tmp_path: Path, engine: str, own: dict[str, str], expected: str
+) -> None:
+    """A teacher's server does not serve the students, and small evaluations may go without a server."""
+    profile = check_profile({**PROFILE, "engine": engine, "notebooks": {"04_evaluation": own}}, "toy.yaml")
+    run = build_run(profile, tmp_path / "toy", "dartlib run toy")
+    assert {s.parameters["ENGINE"] for s in run.stages if s.notebook == "04_evaluation"} == {expected}
+    assert run.stage("02_synthesis").parameters["ENGINE"] == engine

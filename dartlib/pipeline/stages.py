@@ -100,10 +100,17 @@ def _stages(profile: Profile, folder: str) -> Iterator[Stage]:
             wired = {"DATASET": data, "BASE_MODEL": profile.base_model, "SEED": seed}
             yield stage(name, wired, needs=("02_synthesis",))
     for model, path in models.items():
-        wired = {"ENGINE": profile.engine, "MODEL": path, "MODEL_NAME": model}
+        wired = {**_evaluation_engine(profile), "MODEL": path, "MODEL_NAME": model}
         yield stage(f"04_evaluation/{model}", wired, needs=() if model == "base" else (f"03_training/{model}",))
     others = ("01_bias_analysis", "02_synthesis", *(f"04_evaluation/{model}" for model in models))
     yield stage("05_paper_figures", {}, needs=others, engine=False)
+
+
+def _evaluation_engine(profile: Profile) -> dict[str, str]:
+    """The profile's engine, unless it names one for the evaluation; a teacher's server does not serve the students."""
+    if "ENGINE" in profile.notebooks.get("04_evaluation", {}):
+        return {}
+    return {"ENGINE": "auto" if profile.engine.startswith("http") else profile.engine}
 
 
 def parameters_of(stage: Stage, folder: Path) -> dict[str, Any]:
