@@ -60,7 +60,9 @@ def test_twenty_own_problems_and_a_url_give_a_prop2diff_set_with_its_card(server
             # where this test may write, and a small cap to be quick
             "RUN_FOLDER": str(tmp_path),
             "STAGE_FOLDER": str(out),
-            "TRIAL_CAP": 24,
+            "DIFFICULTY_TRIALS": 8,
+            "VRT_TRIALS": 8,
+            "TRIAL_CAP": 12,
         },
         kernel_name="python3",
         cwd=str(tmp_path),

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from fractions import Fraction
+from itertools import pairwise
 from math import gcd, lcm, prod
 from pathlib import Path
 
@@ -24,20 +25,24 @@ def _keys(queries: list[Query]) -> set[str]:
 
 
 @pytest.mark.parametrize("ladder", NAMES)
-def test_five_levels_from_easy_to_hard(ladder: str) -> None:
+def test_five_levels(ladder: str) -> None:
+    assert [rung.level for rung in LADDERS[ladder]] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("ladder", ["arithmetic", "arithmetic-hard"])
+def test_a_teachers_ladder_was_measured_and_falls_from_easy_to_hard(ladder: str) -> None:
+    """The training ladders span the range that a large model shows on real mathematics: most to almost never."""
     rungs = LADDERS[ladder]
     rates = [rung.correct / rung.trials for rung in rungs]
-    assert [rung.level for rung in rungs] == [1, 2, 3, 4, 5]
-    assert rates == sorted(rates, reverse=True)
     assert all(rung.trials >= 500 for rung in rungs)
+    assert rates[0] > 0.7 and rates[-1] < 0.1
+    assert all(easier > 1.3 * harder for easier, harder in pairwise(rates))
 
 
-def test_measured_pass_rates_are_near_their_targets() -> None:
-    rates = [rung.correct / rung.trials for rung in LADDERS["arithmetic"]]
-    for rate, (low, high) in zip(rates, [(0.8, 1), (0.5, 0.7), (0.2, 0.4), (0.08, 0.17), (0.02, 0.08)], strict=True):
-        assert low <= rate <= high
-    hardest = LADDERS["arithmetic-hard"][-1]
-    assert hardest.correct / hardest.trials <= 0.02
+def test_an_unmeasured_level_is_shown_as_such() -> None:
+    table = ladder_table()
+    unmeasured = table[table.trials == 0]
+    assert set(unmeasured.ladder) == {"word"} and unmeasured.pass_rate.isna().all()
 
 
 @pytest.mark.parametrize("ladder", NAMES)
@@ -165,5 +170,6 @@ def test_version_follows_the_generators_not_the_measurements() -> None:
 def test_table_for_readers() -> None:
     table = ladder_table()
     assert len(table) == 5 * len(NAMES)
-    assert ((table["low"] < table["pass_rate"]) & (table["pass_rate"] < table["high"])).all()
+    measured = table[table.trials > 0]
+    assert ((measured["low"] < measured["pass_rate"]) & (measured["pass_rate"] < measured["high"])).all()
     assert (table[["train_queries", "test_queries"]] >= 20).all(axis=None)
