@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from fractions import Fraction
-from itertools import pairwise
 from math import gcd, lcm, prod
 from pathlib import Path
 
