@@ -50,6 +50,18 @@ def test_accuracy_table_counts_and_gives_wilson_intervals() -> None:
     assert accuracy_table(items, by=("source", "level")).n.tolist() == [2, 2, 2]
 
 
+class Plain(StubEngine):
+    """States the right answer without the phrase that announces one."""
+
+    async def complete(self, prompt, sampling, seed):
+        return Completion("It comes to 7.", "stop", 5, None, 0.0)
+
+
+def test_a_missing_phrase_is_not_a_wrong_answer(tmp_path: Path) -> None:
+    """As in the paper's evaluator, the last number counts; synthesis is strict."""
+    assert set(run_evaluation(tmp_path, Plain()).items.verdict) == {"correct"}
+
+
 class Rambling(StubEngine):
     """Never comes to an answer: every reply is cut by length."""
 

@@ -73,3 +73,19 @@ def test_time_is_linear(hostile: str) -> None:
     start = time.process_time()
     extract_answer(hostile)
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("response", "strict", "lenient"),
+    [
+        ("The least common multiple of 2 and 10 is 10.", None, "10"),
+        ("so 1,234.5 in all", None, "1,234.5"),
+        ("it is -7", None, "-7"),
+        ("half, that is 1/2 of it", None, "1/2"),
+        ("first 3, then 4. The answer is 5, I think of 6", "5, I think of 6", "5, I think of 6"),
+        ("no number here", None, None),
+    ],
+)
+def test_only_lenient_reading_takes_the_last_number(response: str, strict: str | None, lenient: str | None) -> None:
+    assert extract_answer(response) == strict
+    assert extract_answer(response, lenient=True) == lenient

@@ -1,7 +1,8 @@
 """Asking a model each benchmark question once, greedily, and scoring it with intervals.
 
 An evaluation is sampling with one trial per query at temperature 0: it uses the same pool, so it resumes, and the
-same grader as synthesis. Answers are scored as in the paper: a reply cut by length is not correct.
+same grader as synthesis, but for one thing: as in the paper, a reply without an explicit final answer is read by its
+last number. A reply cut by length is not correct.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dartlib.engines import Engine, SamplingParameters
-from dartlib.grading import GRADER_VERSION
+from dartlib.grading import LENIENT_GRADER_VERSION
 from dartlib.queries import Template
 from dartlib.records import Query, Verdict, write_table_atomically
 from dartlib.sampling import Demand, SamplingReport, open_pool, sample
@@ -68,9 +69,10 @@ def evaluate(
         sampling_seed=0,
         policy=_OneTrial(),
         pool_folder=output_folder / "pool",
+        lenient_grading=True,
         log=log,
     )
-    items = open_pool(report.pool).samples(queries, GRADER_VERSION)[ITEM_COLUMNS]
+    items = open_pool(report.pool).samples(queries, LENIENT_GRADER_VERSION)[ITEM_COLUMNS]
     if len(items) != len(queries):
         raise EvaluationError(f"{len(queries) - len(items)} of {len(queries)} queries got no reply: run it again")
     _check_usable(items, max_unusable_share)

@@ -3,6 +3,14 @@
 from dartlib.grading.equality import answers_equal
 from dartlib.grading.extraction import extract_answer
 from dartlib.grading.pool import GradingError, GradingPool
-from dartlib.grading.verdicts import GRADER_VERSION, grade_response
+from dartlib.grading.verdicts import GRADER_VERSION, LENIENT_GRADER_VERSION, grade_response
 
-__all__ = ["GRADER_VERSION", "GradingError", "GradingPool", "answers_equal", "extract_answer", "grade_response"]
+__all__ = [
+    "GRADER_VERSION",
+    "LENIENT_GRADER_VERSION",
+    "GradingError",
+    "GradingPool",
+    "answers_equal",
+    "extract_answer",
+    "grade_response",
+]

@@ -2,7 +2,8 @@
 
 Only explicit forms count: ``\\boxed{}``, ``####``, "the answer is …", "final answer: …", "A: …". Among them the
 one that ends last wins, and a box inside it is its content. A response without any of them has no answer: the
-last number of a text is a guess, and a guess that happens to be right puts a bad solution into the data.
+last number of a text is a guess, and a guess that happens to be right puts a bad solution into the data. Only an
+evaluation reads it (``lenient``), as the paper's evaluator does: there a missing phrase is not a wrong answer.
 """
 
 from __future__ import annotations
@@ -20,14 +21,19 @@ PHRASES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("answer_line", re.compile(r"(?:^|\n)[ \t*_#]{0,8}(?:answer|a)[*_]{0,3}:" + _REST, re.IGNORECASE)),
 )
 MAX_ANSWER = 1000  # characters kept of an answer: longer ones are never judged equal, and cleaning stays cheap
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?")
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")
 
 
-def extract_answer(response: str) -> str | None:
-    """The final answer as written, without its wrapping, or None when no explicit form is found."""
+def extract_answer(response: str, *, lenient: bool = False) -> str | None:
+    """The final answer as written, without its wrapping, or None when no explicit form is found.
+
+    ``lenient``: then the last number of the text, if there is one.
+    """
     spans = [*_boxes(response), *_phrases(response)]
     if not spans:
-        return None
+        numbers = _NUMBER.findall(response) if lenient else []
+        return numbers[-1] if numbers else None
     end, start = max(spans)
     return clean_answer(response[start : min(end, start + MAX_ANSWER)]) or None
 

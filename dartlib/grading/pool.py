@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Self
 
 from dartlib.grading.equality import Comparison
-from dartlib.grading.verdicts import Graded, read_response, verdict_of
+from dartlib.grading.verdicts import GRADER_VERSION, LENIENT_GRADER_VERSION, Graded, read_response, verdict_of
 from dartlib.records import Query, Verdict
 
 SECONDS_TO_START = 120.0  # imports on a busy machine
@@ -37,13 +37,16 @@ class GradingError(RuntimeError):
 class GradingPool:
     """Grades responses with at most ``workers`` processes; an item gets ``seconds_per_item`` of CPU time.
 
-    A context manager; ``close`` leaves no process behind. Safe to use from several threads.
+    ``lenient`` also takes the last number of a response for its answer; ``version`` names what grades. A context
+    manager; ``close`` leaves no process behind. Safe to use from several threads.
     """
 
-    def __init__(self, workers: int = 1, seconds_per_item: float = 2.0) -> None:
+    def __init__(self, workers: int = 1, seconds_per_item: float = 2.0, *, lenient: bool = False) -> None:
         if workers < 1 or seconds_per_item <= 0:
             raise ValueError("GradingPool needs at least one worker and a positive time per item")
         self._seconds = seconds_per_item
+        self._lenient = lenient
+        self.version = LENIENT_GRADER_VERSION if lenient else GRADER_VERSION
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for _ in range(workers):
             self._idle.put(_Worker(seconds_per_item))
@@ -58,7 +61,7 @@ class GradingPool:
 
     async def grade(self, query: Query, response: str, finish_reason: str) -> Graded:
         """(extracted answer, verdict, reason) of one response, without blocking the event loop."""
-        answer, decided = _read(query, response, finish_reason)
+        answer, decided = _read(query, response, finish_reason, self._lenient)
         if decided is None:
             loop = asyncio.get_running_loop()
             decided = await loop.run_in_executor(self._threads, self._compare, query, answer)
@@ -77,7 +80,7 @@ class GradingPool:
             worker.end()
 
     def _grade(self, item: tuple[Query, str, str]) -> Graded:
-        answer, decided = _read(*item)
+        answer, decided = _read(*item, self._lenient)
         return answer, *(decided or self._compare(item[0], answer))
 
     def _compare(self, query: Query, answer: str | None) -> tuple[Verdict, str]:
@@ -88,13 +91,16 @@ class GradingPool:
             self._idle.put(worker)
 
 
-def _read(query: Query, response: str, finish_reason: str) -> tuple[str | None, tuple[Verdict, str] | None]:
+def _read(
+    query: Query, response: str, finish_reason: str, lenient: bool
+) -> tuple[str | None, tuple[Verdict, str] | None]:
     return read_response(
         reference_answer=query.reference_answer,
         answer_type=query.answer_type,
         tolerance=query.tolerance,
         response=response,
         finish_reason=finish_reason,
+        lenient=lenient,
     )
 
 

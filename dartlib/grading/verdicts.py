@@ -10,6 +10,7 @@ from dartlib.records import Verdict
 
 # Stored with every grade; a change means "regrade". Raise the number with any change of extraction or equality.
 GRADER_VERSION = "1/math-verify-0.9.0"
+LENIENT_GRADER_VERSION = GRADER_VERSION + "/lenient"
 
 Graded: TypeAlias = tuple[str | None, Verdict, str]  # extracted answer, verdict, reason
 
@@ -32,7 +33,13 @@ def grade_response(
 
 
 def read_response(
-    *, reference_answer: str, answer_type: str, tolerance: float | None, response: str, finish_reason: str
+    *,
+    reference_answer: str,
+    answer_type: str,
+    tolerance: float | None,
+    response: str,
+    finish_reason: str,
+    lenient: bool = False,
 ) -> tuple[str | None, tuple[Verdict, str] | None]:
     """The extracted answer and, where strings, numbers or limits settle it, the verdict with its reason.
 
@@ -41,7 +48,7 @@ def read_response(
     """
     if finish_reason == "length":
         return None, (Verdict.NO_ANSWER, "length")
-    answer = extract_answer(response)
+    answer = extract_answer(response, lenient=lenient)
     if answer is None:
         return None, (Verdict.NO_ANSWER, "no_final_answer")
     comparison = compare_fast(gold=reference_answer, pred=answer, tolerance=tolerance)

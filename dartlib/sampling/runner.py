@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dartlib.engines import Completion, Engine, EngineError, SamplingParameters, run
-from dartlib.grading import GRADER_VERSION, GradingPool
+from dartlib.grading import GradingPool
 from dartlib.leases import Lease
 from dartlib.queries import Template
 from dartlib.records import Attempt, Grade, Query, Trial, Verdict, check_unique
@@ -67,11 +67,13 @@ def sample(
     policy: Policy,
     pool_folder: Path,
     grading_workers: int = 1,
+    lenient_grading: bool = False,
     log: Callable[[str], None] = print,
 ) -> SamplingReport:
     """Draw trials until the policy's demand is met for every query; resume from the pool.
 
-    ``sampling.stop`` is completed by the template's own stop strings. Synchronous: it owns an event loop in a
+    ``sampling.stop`` is completed by the template's own stop strings. ``lenient_grading`` is for evaluations: without
+    an explicit final answer the last number counts. Synchronous: it owns an event loop in a
     thread, so it works in a notebook, and an interrupt ends it within seconds with the pool whole.
 
     Raises SamplingError when the engine refuses for good or the grader times out on more than 1 % of the trials;
@@ -84,7 +86,7 @@ def sample(
     setting = Setting.of(engine.weights, template.fingerprint, sampling, sampling_seed)
     with (
         Lease(pool_folder / setting.identity, purpose="sampling"),
-        GradingPool(workers=grading_workers) as grading,
+        GradingPool(workers=grading_workers, lenient=lenient_grading) as grading,
     ):
         session = _Session(queries, engine, template, sampling, setting, policy, pool_folder, grading, log)
         return run(session.work())
@@ -160,7 +162,7 @@ class _Session:
 
     async def _resume(self) -> list[tuple[str, int, bool]]:
         """Verdicts already in the pool; rows graded by an older grader or reference are graded again."""
-        graded, waiting = known_verdicts(self.reader, list(self.queries.values()), GRADER_VERSION)
+        graded, waiting = known_verdicts(self.reader, list(self.queries.values()), self.grading.version)
         if graded or waiting:
             self.log(f"pool {self.setting.identity}: going on from {len(graded) + len(waiting)} trials")
         if waiting:
@@ -221,7 +223,7 @@ class _Session:
         query = self.queries[trial.query_id]
         answer, verdict, reason = await self.grading.grade(query, trial.response, trial.finish_reason)
         self.verdicts[verdict.value] += 1
-        key = grader_key(GRADER_VERSION, query)
+        key = grader_key(self.grading.version, query)
         self.writer.add_grade(Grade(trial.query_id, trial.trial, answer, verdict.value, reason, key))
         return verdict
 
