@@ -1,0 +1,50 @@
+"""The README's numbers are those of the committed reference run, and every figure it shows has its sidecar."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from dartlib.records import read_manifest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+REFERENCE = REPOSITORY / "papermill_runs" / "reference"
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def stage_table() -> str:
+    """The table of stages and seconds, as `dartlib run` counts them."""
+    manifests = [read_manifest(path) for path in sorted(REFERENCE.rglob("manifest.json"))]
+    rows = [f"| `{manifest.stage}` | {manifest.seconds:.0f} |" for manifest in manifests]
+    return "\n".join(["| stage | seconds |", "| --- | ---: |", *rows])
+
+
+def test_the_table_of_stages_is_the_reference_runs() -> None:
+    assert stage_table() in README
+
+
+def test_the_counts_are_the_reference_runs() -> None:
+    metrics = json.loads((REFERENCE / "02_synthesis" / "metrics.json").read_text())
+    rows = ", ".join(f"{count} (`{strategy}`)" for strategy, count in metrics["rows"].items())
+    sentence = f"{metrics['trials']:,} trials of {metrics['queries']} queries gave {rows} responses"
+    assert sentence in re.sub(r"\s+", " ", README)
+
+
+def test_committed_figures_belong_to_the_reference_run() -> None:
+    figures = sorted((REPOSITORY / "figures").glob("*.png"))
+    assert len(figures) >= 6
+    commits = {read_manifest(path).git_commit for path in REFERENCE.rglob("manifest.json")}
+    for figure in figures:
+        sidecar = json.loads(figure.with_suffix(".json").read_text())
+        assert sidecar["git_commit"] in commits
+        for name, digest in sidecar["inputs"].items():
+            kept = REFERENCE / name
+            if kept.is_file():
+                assert hashlib.sha256(kept.read_bytes()).hexdigest() == digest
+
+
+def test_every_picture_of_the_readme_is_there() -> None:
+    for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+        assert (REPOSITORY / name).is_file()
