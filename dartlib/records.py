@@ -210,10 +210,15 @@ def write_table_atomically(path: Path, table: pa.Table) -> None:
         pq.write_table(table, handle, compression="zstd")
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write a small text file so that readers see the old one or the new one, never a part."""
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Write a small file so that readers see the old one or the new one, never a part."""
     with _replacing(path) as handle:
-        handle.write(text.encode())
+        handle.write(data)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a small UTF-8 text file, whole or absent."""
+    write_bytes_atomically(path, text.encode())
 
 
 @contextmanager

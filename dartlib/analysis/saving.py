@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dartlib.records import write_text_atomically
+from dartlib.records import write_bytes_atomically, write_text_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +40,7 @@ def save_figure(figure: Figure, stem: Path, sidecar: Mapping[str, Any]) -> None:
         "git_commit": _git_commit(),
     }
     for suffix in ("png", "pdf"):
-        _write_bytes(stem.with_name(f"{stem.name}.{suffix}"), _render(figure, suffix))
+        write_bytes_atomically(stem.with_name(f"{stem.name}.{suffix}"), _render(figure, suffix))
     text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
     write_text_atomically(stem.with_name(f"{stem.name}.json"), text + "\n")
 
@@ -60,16 +59,6 @@ def _render(figure: Figure, suffix: str, dpi: int = 160) -> bytes:
     with matplotlib.rc_context({"pdf.fonttype": 42}):  # text in PDFs stays text
         figure.savefig(buffer, format=suffix, dpi=dpi, metadata=_NO_DATES[suffix])
     return buffer.getvalue()
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _name_in(folder: Path, path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from dartlib.synthesis.allocation import fail_rate, power_quotas, prop2diff_quotas, uniform_quotas
 from dartlib.synthesis.card import data_card
-from dartlib.synthesis.curation import Sample, cut, match_rows, prefixes, rows_by_level
+from dartlib.synthesis.curation import Sample, cut, match_rows, prefixes
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings, strategy_demand
 from dartlib.synthesis.synthesize import SynthesisReport, synthesize
 
@@ -18,7 +18,6 @@ __all__ = [
     "power_quotas",
     "prefixes",
     "prop2diff_quotas",
-    "rows_by_level",
     "strategy_demand",
     "synthesize",
     "uniform_quotas",

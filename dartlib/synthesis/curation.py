@@ -7,7 +7,7 @@ the pool and enter neither a data set nor a pass rate. VRT(n) is trials 0..n-1.
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -119,9 +119,3 @@ def match_rows(rows: Sequence[SftRow], total: int, seed: int) -> list[SftRow]:
         raise ValueError(f"{total} rows wanted, the data set has {len(rows)}: lower the total or raise quota and cap")
     kept = sorted(random.Random(seed).sample(range(len(rows)), total))
     return [rows[index] for index in kept]
-
-
-def rows_by_level(rows: Iterable[SftRow]) -> dict[int | None, int]:
-    """Number of rows per level, levels in order, rows without a level last."""
-    counts = Counter(row.level for row in rows)
-    return {level: counts[level] for level in sorted(counts, key=lambda level: (level is None, level or 0))}
