@@ -63,7 +63,7 @@ _ARITHMETIC = (
     # Products with zero and negative differences are left out of the easy levels: the teacher hardly ever solves them.
     Level(1, "products", {"min_digits": 1, "max_digits": 1}, 531, 600, smallest_answer=1),
     Level(2, "basic_arithmetic", _sums(2, 1, ("+", "-")), 317, 600, smallest_answer=0),
-    Level(3, "basic_arithmetic", _sums(2, 2, ("+",)), 140, 600),
+    Level(3, "basic_arithmetic", _sums(2, 2, ("+",)), 204, 600),
     Level(4, "basic_arithmetic", _sums(3, 1, ("+", "-", "-")), 73, 600),
     Level(5, "products", {"min_digits": 2, "max_digits": 2}, 21, 600),
 )
