@@ -145,6 +145,10 @@ class Scheduler:
         """Queries whose engine requests failed for good in this run."""
         return [state.query_id for state in self._list if state.stuck]
 
+    def counted(self) -> dict[str, tuple[int, int]]:
+        """Per query the trials counted so far (up to the meeting index once it is finished) and the correct ones."""
+        return {state.query_id: (state.judged, state.judged_correct) for state in self._list}
+
     def expected_remaining(self) -> float:
         """Expected number of trials still to come, from each query's posterior mean and its cap."""
         total = 0.0

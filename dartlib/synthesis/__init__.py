@@ -1,24 +1,58 @@
-"""How often to ask: difficulty, allocation, the policy of each strategy, and the data sets cut from one pool."""
+"""How often to ask: difficulty, allocation, stopping, simulation, and the data sets cut from one pool."""
 
 from dartlib.synthesis.allocation import fail_rate, power_quotas, prop2diff_quotas, uniform_quotas
+from dartlib.synthesis.calibration import calibrated_lengths, calibrated_pass_rates
 from dartlib.synthesis.card import data_card
 from dartlib.synthesis.curation import Sample, cut, match_rows, prefixes
-from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings, strategy_demand
+from dartlib.synthesis.difficulty import (
+    Priors,
+    check_calibration,
+    fit_priors,
+    measure_difficulty,
+    read_published_counts,
+)
+from dartlib.synthesis.simulation import (
+    QuotaPolicy,
+    SimulatedTeacher,
+    Simulation,
+    cut_at_cap,
+    draw_pass_rates,
+    estimate_cost,
+    simulate,
+)
+from dartlib.synthesis.stopping import PosteriorStopping, judge, unmet_queries
+from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
 from dartlib.synthesis.synthesize import SynthesisReport, synthesize
 
 __all__ = [
+    "PosteriorStopping",
+    "Priors",
+    "QuotaPolicy",
     "Sample",
+    "SimulatedTeacher",
+    "Simulation",
     "StrategyPolicy",
     "StrategySettings",
     "SynthesisReport",
+    "calibrated_lengths",
+    "calibrated_pass_rates",
+    "check_calibration",
     "cut",
+    "cut_at_cap",
     "data_card",
+    "draw_pass_rates",
+    "estimate_cost",
     "fail_rate",
+    "fit_priors",
+    "judge",
     "match_rows",
+    "measure_difficulty",
     "power_quotas",
     "prefixes",
     "prop2diff_quotas",
-    "strategy_demand",
+    "read_published_counts",
+    "simulate",
     "synthesize",
     "uniform_quotas",
+    "unmet_queries",
 ]

@@ -104,8 +104,8 @@ def calibrated_lengths(pass_rates: FloatArray) -> FloatArray:
     and 480.3 (Hard: weight proportional to the fail rate). Wrong responses are taken to be as long as correct ones.
     """
     sizes = load_published("sizes").set_index(["data", "quantity"])["value"]
-    uniform = float(sizes[("DART-Math-Uniform", "mean_response_tokens")])
-    hard = float(sizes[("DART-Math-Hard", "mean_response_tokens")])
+    uniform = float(sizes[("DART-Math-Uniform", "mean response tokens")])
+    hard = float(sizes[("DART-Math-Hard", "mean response tokens")])
     fail = 1 - pass_rates
     average, weighted = fail.mean(), (fail**2).sum() / fail.sum()
     slope = (hard - uniform) / (weighted - average)
