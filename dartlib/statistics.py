@@ -208,8 +208,8 @@ class ZeroInflatedBeta(NamedTuple):
         from scipy.special import betaincinv
 
         tail = (1 - _check_confidence(confidence)) / 2
-        shares = [max(0.0, (share - self.zero) / (1 - self.zero)) if self.zero < 1 else 0.0 for share in (tail, 1 - tail)]
-        return float(betaincinv(self.a, self.b, shares[0])), float(betaincinv(self.a, self.b, shares[1]))
+        low, high = (max(0.0, (share - self.zero) / max(1 - self.zero, 1e-12)) for share in (tail, 1 - tail))
+        return float(betaincinv(self.a, self.b, low)), float(betaincinv(self.a, self.b, high))
 
     def chance(self, successes: int, trials: int) -> float:
         """Probability of at least ``successes`` in ``trials`` further trials (beta-binomial, exact sum)."""

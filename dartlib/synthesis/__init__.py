@@ -11,16 +11,17 @@ from dartlib.synthesis.difficulty import (
     measure_difficulty,
     read_published_counts,
 )
+from dartlib.synthesis.replay import counts_of, read_replay, replay_table, replay_teacher
 from dartlib.synthesis.simulation import (
     QuotaPolicy,
     SimulatedTeacher,
     Simulation,
-    cut_at_cap,
+    cut_by_policy,
     draw_pass_rates,
     estimate_cost,
     simulate,
 )
-from dartlib.synthesis.stopping import PosteriorStopping, judge, unmet_queries
+from dartlib.synthesis.stopping import PosteriorStopping, StoppingRule, judge, unmet_queries
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
 from dartlib.synthesis.synthesize import SynthesisReport, synthesize
 
@@ -31,14 +32,16 @@ __all__ = [
     "Sample",
     "SimulatedTeacher",
     "Simulation",
+    "StoppingRule",
     "StrategyPolicy",
     "StrategySettings",
     "SynthesisReport",
     "calibrated_lengths",
     "calibrated_pass_rates",
     "check_calibration",
+    "counts_of",
     "cut",
-    "cut_at_cap",
+    "cut_by_policy",
     "data_card",
     "draw_pass_rates",
     "estimate_cost",
@@ -51,6 +54,9 @@ __all__ = [
     "prefixes",
     "prop2diff_quotas",
     "read_published_counts",
+    "read_replay",
+    "replay_table",
+    "replay_teacher",
     "simulate",
     "synthesize",
     "uniform_quotas",

@@ -15,12 +15,13 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from dartlib.sampling import Demand, Policy, Scheduler
-from dartlib.statistics import Interval, ZeroInflatedBeta
+from dartlib.statistics import ZeroInflatedBeta
 from dartlib.synthesis.allocation import power_quotas
 
 FloatArray = npt.NDArray[np.float64]
@@ -144,35 +145,48 @@ class QuotaPolicy:
         return Demand(trials=0, quota=self._quotas[query_id], cap=self._cap)
 
 
-def cut_at_cap(teacher: SimulatedTeacher, quotas: Mapping[str, int], cap: int) -> dict[str, tuple[int, int]]:
-    """Per query (trials, correct) when its numbered draws are cut at the quota or at ``cap``.
+def cut_by_policy(teacher: SimulatedTeacher, policy: Policy) -> dict[str, tuple[int, int]]:
+    """Per query (trials, correct) when its numbered draws are taken one by one until the policy is content.
 
-    Equals ``simulate(...).counted`` under a QuotaPolicy, whatever the slots (a test compares them), in a fraction of
-    the time; one teacher with enough trials serves all caps. Raises ValueError when it has fewer.
+    Equals ``simulate(...).counted`` whatever the slots (a test compares them), in a fraction of the time: this is
+    what caps and stopping rules are compared by, on the same draws. Raises ValueError when a cap is above them.
     """
-    if cap > teacher.trials:
-        raise ValueError(f"cap {cap} is above the {teacher.trials} draws per query: give the teacher more trials")
     result = {}
     for query_id, verdicts in teacher.verdicts.items():
-        quota = quotas[query_id]
-        right = np.flatnonzero(np.frombuffer(verdicts, np.uint8, cap))
-        met = len(right) >= quota
-        result[query_id] = (int(right[quota - 1]) + 1, quota) if met else (cap, len(right))
+        right = np.flatnonzero(np.frombuffer(verdicts, np.uint8))
+        demand, known = policy.demand(query_id, ()), 0
+        while True:
+            if demand.cap > teacher.trials:
+                raise ValueError(f"cap {demand.cap} is above the teacher's {teacher.trials} draws per query")
+            end = demand.trials
+            if demand.quota:
+                met = int(right[demand.quota - 1]) + 1 if demand.quota <= len(right) else demand.cap
+                end = max(demand.trials, min(met, demand.cap))
+            if demand.review is None or not known < demand.review <= end:
+                break
+            known = demand.review
+            demand = policy.demand(query_id, [verdict == 1 for verdict in verdicts[:known]])
+        known = max(known, end)
+        result[query_id] = (known, int(np.searchsorted(right, known)))
     return result
+
+
+class Estimate(NamedTuple):
+    """A median with its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a synthesis would cost: medians with 95 % intervals (low, high)."""
+    """What a synthesis would cost, and the share of queries that would meet their quota."""
 
-    trials: float
-    trials_interval: Interval
-    tokens: float
-    tokens_interval: Interval
-    hours: float
-    hours_interval: Interval
-    achieving_ratio: float
-    achieving_interval: Interval
+    trials: Estimate
+    tokens: Estimate
+    hours: Estimate
+    achieving_ratio: Estimate
 
 
 def draw_pass_rates(beliefs: Sequence[ZeroInflatedBeta], *, draws: int, seed: int) -> FloatArray:
@@ -201,20 +215,21 @@ def estimate_cost(
     queries. ``mean_tokens`` has shape (queries,). Hours are tokens / throughput: the scheduler keeps the slots busy.
     """
     generator = np.random.default_rng([seed, k, cap])
+    names = [str(number) for number in range(pass_rates.shape[1])]
     trials, tokens, met = [], [], []
     for rates in pass_rates:
-        quotas = np.array(list(power_quotas(dict(enumerate(1 - rates)), k=k, beta=beta).values()))
+        fail_rates = dict(zip(names, (1 - rates).tolist(), strict=True))
+        quotas = np.array(list(power_quotas(fail_rates, k=k, beta=beta).values()))
         # A rate of 1e-9 is as good as none under any cap, and numpy refuses zero.
         needed = quotas + generator.negative_binomial(quotas, np.clip(rates, 1e-9, 1))
         drawn = np.maximum(np.minimum(needed, cap), difficulty_trials)
         trials.append(float(drawn.sum()))
         tokens.append(float((drawn * mean_tokens).sum()))
         met.append(float((needed <= cap).mean()))
-    hours = np.array(tokens) / tokens_per_second / 3600
-    figures = [_median_and_interval(np.array(values)) for values in (trials, tokens, hours, met)]
-    return Cost(*(part for figure in figures for part in figure))
+    hours = [count / tokens_per_second / 3600 for count in tokens]
+    return Cost(_estimate(trials), _estimate(tokens), _estimate(hours), _estimate(met))
 
 
-def _median_and_interval(values: FloatArray) -> tuple[float, Interval]:
-    low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
-    return float(middle), (float(low), float(high))
+def _estimate(values: Sequence[float]) -> Estimate:
+    low, median, high = np.quantile(values, [0.025, 0.5, 0.975])
+    return Estimate(float(median), float(low), float(high))

@@ -13,6 +13,7 @@ coverage on the hardest queries together (``judge``).
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,61 +24,75 @@ from dartlib.synthesis.difficulty import Priors
 
 # Reviews at numbers of trials that grow by a quarter: 20 of them between 20 and 2,048.
 _GROWTH = 1.25
+FIRST_REVIEW = 16
 
 
 @dataclass(frozen=True, slots=True)
-class PosteriorStopping:
+class StoppingRule:
     """Give a query up when its chance of meeting the quota under the cap is below ``threshold``.
 
     ``patience``: a query without a correct response is kept for at least this many trials. ``price``: a query whose
-    next correct response is expected to take at most this many trials is kept too; 0 keeps none. ``first_review``:
-    number of trials at the first look.
+    next correct response is expected to take at most this many trials is kept too; 0 keeps none.
     """
 
-    priors: Priors
     threshold: float
     patience: int
     price: float = 0.0
-    first_review: int = 16
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold is {self.threshold}: a chance lies between 0 and 1 (for no rule, give none)")
-        if self.patience < 0 or self.first_review < 1:
-            raise ValueError(f"patience {self.patience} and first_review {self.first_review} must be positive")
+        if self.patience < 0 or self.price < 0:
+            raise ValueError(f"patience {self.patience} and price {self.price} are numbers of trials: not below 0")
+
+
+@dataclass(frozen=True, slots=True)
+class PosteriorStopping:
+    """A stopping rule with the populations it judges by. ``first_review``: number of trials at the first look."""
+
+    rule: StoppingRule
+    priors: Priors
+    first_review: int = FIRST_REVIEW
 
     def next_review(self, known: int) -> int:
         """The first number of trials above ``known`` at which a query is looked at."""
-        review = self.first_review
-        while review <= known:
-            review = math.ceil(review * _GROWTH)
-        return review
+        reviews = _reviews(self.first_review)
+        return reviews[bisect_right(reviews, known)]
 
     def stops_at(self, level: int | None, quota: int, cap: int, prefix: Sequence[bool]) -> int | None:
         """Number of trials after which the query is given up, None if that is not within ``prefix``."""
-        belief = self.priors.of(level)
+        belief, last = self.priors.of(level), min(len(prefix), cap - 1)
         known = correct = 0
-        while (review := self.next_review(known)) <= min(len(prefix), cap - 1):
+        for review in _reviews(self.first_review):
+            if review > last:
+                return None
             correct += sum(prefix[known:review])
             known = review
             if correct >= quota:
                 return None
-            kept = correct == 0 and known < self.patience
-            if not kept and correct < _least_hopeful(belief, quota, cap, known, self.threshold, self.price):
+            kept = correct == 0 and known < self.rule.patience
+            if not kept and correct < _least_hopeful(belief, quota, cap, known, self.rule):
                 return known
         return None
 
 
+@lru_cache
+def _reviews(first: int) -> tuple[int, ...]:
+    """Numbers of trials at which queries are looked at, far beyond any cap."""
+    reviews = [first]
+    while reviews[-1] < 10**9:
+        reviews.append(math.ceil(reviews[-1] * _GROWTH))
+    return tuple(reviews)
+
+
 @lru_cache(maxsize=65536)
-def _least_hopeful(
-    prior: ZeroInflatedBeta, quota: int, cap: int, known: int, threshold: float, price: float
-) -> int:
+def _least_hopeful(prior: ZeroInflatedBeta, quota: int, cap: int, known: int, rule: StoppingRule) -> int:
     """Smallest number of correct among ``known`` trials with which going on is worth it (it only gets better)."""
     low, high = 0, min(quota, known)
     while low < high:
         middle = (low + high) // 2
         belief = prior.after(middle, known)
-        if belief.mean * price < 1 and belief.chance(quota - middle, cap - known) < threshold:
+        if belief.mean * rule.price < 1 and belief.chance(quota - middle, cap - known) < rule.threshold:
             low = middle + 1
         else:
             high = middle

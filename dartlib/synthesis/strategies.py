@@ -6,7 +6,7 @@ one is met also covers the others, and each data set is cut from its own prefix 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from dartlib.records import STRATEGIES
@@ -48,6 +48,19 @@ class StrategySettings:
     def fixed_trials(self) -> int:
         """Trials that every query gets, whatever their verdicts."""
         return max(self.difficulty_trials, self.vrt_trials if "vrt" in self.strategies else 0)
+
+
+class DifficultyPolicy:
+    """The difficulty trials alone, of the queries whose counts are not known from elsewhere."""
+
+    def __init__(self, settings: StrategySettings, known: Container[str] = ()) -> None:
+        self._settings, self._known = settings, known
+
+    def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
+        """n_d trials, no quota."""
+        return Demand(
+            0 if query_id in self._known else self._settings.difficulty_trials, None, self._settings.trial_cap
+        )
 
 
 class StrategyPolicy:

@@ -48,7 +48,8 @@ def paper_teacher(cap: int, queries: int | None = None, seed: int = SEED) -> Sim
     """The calibrated queries, hardest first (or so many of them, evenly spread), with draws up to ``cap``."""
     rates = calibrated_pass_rates()
     lengths = calibrated_lengths(rates)
-    chosen = np.arange(len(rates)) if queries is None else ((np.arange(queries) + 0.5) * len(rates) / queries).astype(int)
+    count = queries or len(rates)
+    chosen = ((np.arange(count) + 0.5) * len(rates) / count).astype(int)
     names = [f"rank{number + 1:05d}" for number in chosen]
     return SimulatedTeacher(
         pass_rates=dict(zip(names, rates[chosen].tolist(), strict=True)),

@@ -21,7 +21,7 @@ from dartlib.synthesis import (
     QuotaPolicy,
     SimulatedTeacher,
     Simulation,
-    cut_at_cap,
+    cut_by_policy,
     prop2diff_quotas,
     simulate,
     uniform_quotas,
@@ -88,7 +88,7 @@ def measure(name: str, teacher: SimulatedTeacher, quotas: Mapping[str, int], slo
     run: Simulation = simulate(teacher, QuotaPolicy(quotas, CAP), slots=slots, tokens_per_second=throughput)
     rate = run.trials / (time.perf_counter() - started)
     least = run.least_possible
-    assert run.counted == cut_at_cap(teacher, quotas, CAP), "timing changed what counts"
+    assert run.counted == cut_by_policy(teacher, QuotaPolicy(quotas, CAP)), "timing changed what counts"
     trials, seconds = reference_loop(teacher, quotas, CAP, slots, throughput)
     share = "busy_share" if name == "uniform" else f"busy_share_{name}"
     span = "makespan" if name == "uniform" else f"makespan_{name}"
