@@ -11,6 +11,7 @@ from dartlib.synthesis.difficulty import (
     measure_difficulty,
     read_published_counts,
 )
+from dartlib.synthesis.matching import MatchedSet, match_dataset
 from dartlib.synthesis.replay import counts_of, read_replay, replay_table, replay_teacher
 from dartlib.synthesis.simulation import (
     QuotaPolicy,
@@ -24,8 +25,10 @@ from dartlib.synthesis.simulation import (
 from dartlib.synthesis.stopping import PosteriorStopping, StoppingRule, judge, unmet_queries
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
 from dartlib.synthesis.synthesize import SynthesisReport, synthesize
+from dartlib.synthesis.temperature import search_temperature
 
 __all__ = [
+    "MatchedSet",
     "PosteriorStopping",
     "Priors",
     "QuotaPolicy",
@@ -48,6 +51,7 @@ __all__ = [
     "fail_rate",
     "fit_priors",
     "judge",
+    "match_dataset",
     "match_rows",
     "measure_difficulty",
     "power_quotas",
@@ -57,6 +61,7 @@ __all__ = [
     "read_replay",
     "replay_table",
     "replay_teacher",
+    "search_temperature",
     "simulate",
     "synthesize",
     "uniform_quotas",

@@ -2,9 +2,10 @@
 
 Uniform 40 on the calibrated queries (hardest 1,000) and, where the data folder is at hand, Uniform 4 on 1,209
 recorded pass rates (hardest fifth). A rule's parameters are chosen on one set of draws among those that keep the
-achieving ratio of the plain cap of 2,048, nine tenths of its hard yield and its hard coverage within 0.5 points; what
-is reported is measured on other draws. Choosing looks at the hardest 3,000 only: no rule gives up the others. The clairvoyant keeps every response and drops each query's wrong tail; it
-is what no rule can beat without losing responses.
+achieving ratio of the plain cap of 2,048, nine tenths of its hard yield and its hard coverage within 0.5 points;
+what is reported is measured on other draws. Choosing looks at the hardest 3,000 only: no rule gives up the others.
+The clairvoyant keeps every response and drops each query's wrong tail; it is what no rule can beat without losing
+responses.
 """
 
 from __future__ import annotations
