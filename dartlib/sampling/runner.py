@@ -137,6 +137,7 @@ class _Session:
         self.trials_new = self.tokens_new = self.failed_requests = 0
         self.budget = Budget()
         self.tokens_before = 0
+        self.outstanding = 0  # trials asked for whose response is not there yet
         self.budget_spent = False
         self.arrivals: asyncio.Queue[tuple[str, int, Verdict | None] | BaseException] = asyncio.Queue()
 
@@ -155,8 +156,9 @@ class _Session:
             while True:
                 # The first trial goes alone: what prompts share is then in the server's prefix cache for all others.
                 slots = self.engine.slots if self.trials_new else 1
-                while awaited < slots and not self._spent(awaited) and (chosen := scheduler.next_trial()) is not None:
+                while awaited < slots and not self._spent() and (chosen := scheduler.next_trial()) is not None:
                     awaited += 1
+                    self.outstanding += 1
                     task = asyncio.create_task(self._ask(*chosen))
                     running.add(task)
                     task.add_done_callback(running.discard)
@@ -180,11 +182,11 @@ class _Session:
         progress.finish(scheduler, self.trials_new, self.tokens_new)
         return self._report(scheduler, time.monotonic() - started)
 
-    def _spent(self, in_flight: int) -> bool:
+    def _spent(self) -> bool:
         """True once the budget allows no further trial; said once."""
         if not self.budget_spent:
             hours, tokens = (time.monotonic() - self.started) / 3600, self.tokens_before + self.tokens_new
-            foreseen = in_flight * self.tokens_new / max(self.trials_new, 1)
+            foreseen = self.outstanding * self.tokens_new / max(self.trials_new, 1)
             too_late = self.budget.hours is not None and hours >= self.budget.hours
             too_many = self.budget.tokens is not None and tokens + foreseen >= self.budget.tokens
             self.budget_spent = too_late or too_many
@@ -231,6 +233,7 @@ class _Session:
                 reply = self._keep(query_id, trial, seed, completion)
                 self.arrivals.put_nowait((query_id, trial, await self._grade(reply)))
                 return
+        self.outstanding -= 1
         self.arrivals.put_nowait((query_id, trial, None))
 
     async def _complete(self, query: Query, seed: int) -> Completion:
@@ -253,6 +256,7 @@ class _Session:
             seconds=completion.seconds,
         )
         self.writer.add_trial(row)
+        self.outstanding -= 1
         self.trials_new += 1
         self.tokens_new += row.n_tokens
         return row

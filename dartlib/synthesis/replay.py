@@ -74,7 +74,8 @@ def replay_table(
     }
     priors = fit_priors(difficulty, {})
     quotas = quotas_of(teacher, settings)
-    hardest = sorted(teacher.pass_rates, key=teacher.pass_rates.__getitem__)[: round(HARDEST_SHARE * len(quotas))]
+    by_rate = sorted(teacher.pass_rates, key=teacher.pass_rates.__getitem__)
+    hardest = by_rate[: max(1, round(HARDEST_SHARE * len(quotas)))]
     rows = []
     for name, rule in rules.items():
         first = max(settings.difficulty_trials, FIRST_REVIEW)
