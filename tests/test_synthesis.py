@@ -254,3 +254,16 @@ def test_a_budget_leaves_data_sets_that_say_so(tmp_path: Path) -> None:
     assert "budget" in {outcome.status for outcome in report.outcomes}
     whole = make(tmp_path, StubEngine(slots=2))
     assert "budget" not in {outcome.status for outcome in whole.outcomes}
+
+
+def test_the_exponent_bends_prop2diff() -> None:
+    """Fail rate 1/4: a quota of 8 becomes 8 at beta 0, 4 at 1/2, 2 at 1 and 1 (the floor) at 2."""
+    for exponent, quota in ((0.0, 8), (0.5, 4), (1.0, 2), (2.0, 1)):
+        settings = StrategySettings(("prop2diff",), 4, 1, 1, 8, 10, exponent)
+        _, outcomes = cut(
+            "prop2diff",
+            numbered_queries([0.5]),
+            prefixes(samples_of(numbered_queries([0.5])[0].query_id, "1110")),
+            settings,
+        )
+        assert outcomes[0].quota == quota

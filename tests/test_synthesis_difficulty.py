@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,19 @@ def test_published_counts_are_read_without_the_never_sampled(tmp_path: Path) -> 
     pq.write_table(pa.table({"query_id": ["a"]}), path)
     with pytest.raises(ValueError, match="no column tot_n_corrects, tot_n_samples"):
         read_published_counts(path)
+
+
+def test_posteriors_foretell_held_back_rollouts_of_a_real_model(test_data: Path) -> None:
+    """1,209 recorded problems: every second record (8 rollouts each) foretells the others, so the drift cancels."""
+    lines = (test_data / "replay" / "pass-rates-1209.jsonl").read_text().splitlines()
+    recorded = [json.loads(line) for line in lines]
+
+    def half(first: int) -> dict[str, tuple[int, int]]:
+        parts = {row["query_id"]: row["correct_per_record"][first::2] for row in recorded}
+        return {query_id: (sum(part), 8 * len(part)) for query_id, part in parts.items()}
+
+    seen, held_back = half(0), half(1)
+    found = check_calibration(seen, held_back, {}, fit_priors(seen, {}))
+    for _, predicted, observed, _ in found.bins:
+        assert predicted == pytest.approx(observed, abs=0.01)
+    assert found.predicted_never == pytest.approx(found.observed_never, rel=0.05)

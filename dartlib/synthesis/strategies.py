@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dartlib.records import STRATEGIES
 from dartlib.sampling import Demand
-from dartlib.synthesis.allocation import fail_rate, prop2diff_quotas, uniform_quotas
+from dartlib.synthesis.allocation import fail_rate, power_quotas, uniform_quotas
 from dartlib.synthesis.stopping import PosteriorStopping
 
 
@@ -22,7 +22,7 @@ class StrategySettings:
     ``strategies``: any of ``vrt``, ``uniform``, ``prop2diff``. ``difficulty_trials`` (n_d): trials 0..n_d-1 of every
     query measure its fail rate and are used as data too. ``vrt_trials``: trials per query for VRT (52 in the
     paper's code). ``uniform_quota`` k_u (40), ``prop2diff_quota`` k_p (192), ``trial_cap`` n_max (the paper does not
-    state the one it used).
+    state the one it used). ``exponent`` beta of ``prop2diff``: its quota is proportional to fail rate ** beta.
     """
 
     strategies: tuple[str, ...]
@@ -31,6 +31,7 @@ class StrategySettings:
     uniform_quota: int
     prop2diff_quota: int
     trial_cap: int
+    exponent: float = 1.0
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.strategies) - set(STRATEGIES))
@@ -108,7 +109,7 @@ class StrategyPolicy:
         if strategy == "uniform":
             quota = uniform_quotas({query_id: rate}, k_u=settings.uniform_quota)[query_id]
         else:
-            quota = prop2diff_quotas({query_id: rate}, k_p=settings.prop2diff_quota)[query_id]
+            quota = power_quotas({query_id: rate}, k=settings.prop2diff_quota, beta=settings.exponent)[query_id]
         cap = settings.trial_cap
         if self._stopping is not None:
             cap = self._stopping.stops_at(self._levels.get(query_id), quota, cap, prefix) or cap

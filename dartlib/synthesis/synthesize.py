@@ -147,7 +147,7 @@ def _difficulty_counts(
 
 def _own_settings(strategy: str, settings: StrategySettings) -> dict[str, object]:
     """The settings that decide this strategy's data set."""
-    own = {"vrt": ["vrt_trials"], "uniform": ["uniform_quota"], "prop2diff": ["prop2diff_quota"]}[strategy]
+    own = {"vrt": ["vrt_trials"], "uniform": ["uniform_quota"], "prop2diff": ["prop2diff_quota", "exponent"]}[strategy]
     own += ["difficulty_trials"] + ([] if strategy == "vrt" else ["trial_cap"])
     return {name: getattr(settings, name) for name in own}
 
