@@ -1,10 +1,11 @@
 """Asking until told to stop: the pool of numbered trials, and the scheduler that decides what to ask next."""
 
 from dartlib.sampling.pool import PoolError, PoolReader, Setting, open_pool, trial_seed
-from dartlib.sampling.runner import SamplingError, SamplingReport, sample
+from dartlib.sampling.runner import Budget, SamplingError, SamplingReport, sample
 from dartlib.sampling.scheduler import Demand, Policy, Scheduler, meeting_index
 
 __all__ = [
+    "Budget",
     "Demand",
     "Policy",
     "PoolError",

@@ -28,7 +28,7 @@ def data_card(
 
     It says what answer matching does not check, and lists the queries that stayed below their quota.
     """
-    unmet = [outcome for outcome in outcomes if outcome.status in ("cap", "stuck", "budget")]
+    unmet = [outcome for outcome in outcomes if outcome.status not in ("met", "drawn")]
     parts = [
         f"# {strategy}: {len(rows)} responses to {len({row.query_id for row in rows})} of {len(outcomes)} queries",
         f"Made by {_HOW[strategy]} (arXiv 2407.13690).",
