@@ -1,11 +1,13 @@
 """Asking until told to stop: the pool of numbered trials, and the scheduler that decides what to ask next."""
 
-from dartlib.sampling.pool import PoolError, PoolReader, Setting, open_pool, trial_seed
+from dartlib.sampling.pool import PoolError, Setting, trial_seed
+from dartlib.sampling.reader import Ledger, PoolReader, open_pool
 from dartlib.sampling.runner import SamplingError, SamplingReport, sample
 from dartlib.sampling.scheduler import Demand, Policy, Scheduler, meeting_index
 
 __all__ = [
     "Demand",
+    "Ledger",
     "Policy",
     "PoolError",
     "PoolReader",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from dartlib.grading import GradingPool
 from dartlib.leases import Lease
 from dartlib.queries import Template
 from dartlib.records import Attempt, Grade, Query, Trial, Verdict, check_unique
-from dartlib.sampling.pool import PoolReader, PoolWriter, Setting, grader_key, known_verdicts, trial_seed
+from dartlib.sampling.pool import PoolWriter, Setting, grader_key, trial_seed
 from dartlib.sampling.progress import Progress
+from dartlib.sampling.reader import PoolReader
 from dartlib.sampling.scheduler import Policy, Scheduler
 
 FLUSH_SECONDS = 2.0
@@ -120,6 +121,7 @@ class _Session:
     async def work(self) -> SamplingReport:
         """Resume, then keep the slots full until the scheduler has nothing left to ask."""
         started = time.monotonic()
+        self.writer.add_queries(self.queries.values())
         scheduler = Scheduler(list(self.queries), self.policy, await self._resume())
         progress = Progress(len(self.queries), self.log)
         running: set[asyncio.Task[None]] = set()
@@ -151,7 +153,7 @@ class _Session:
                 progress.tick(scheduler, self.trials_new, self.tokens_new)
         finally:
             await _cancel([*running, flusher])
-            self.writer.flush()
+            self.writer.close()
         progress.finish(scheduler, self.trials_new, self.tokens_new)
         return self._report(scheduler, time.monotonic() - started)
 
@@ -160,21 +162,22 @@ class _Session:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.arrivals.put_nowait(error)
 
-    async def _resume(self) -> list[tuple[str, int, bool]]:
-        """Verdicts already in the pool; rows graded by an older grader or reference are graded again."""
-        graded, waiting = known_verdicts(self.reader, list(self.queries.values()), self.grading.version)
-        if graded or waiting:
-            self.log(f"pool {self.setting.identity}: going on from {len(graded) + len(waiting)} trials")
-        if waiting:
+    async def _resume(self) -> Iterator[tuple[str, int, bool]]:
+        """Verdicts already in the pool; rows graded by an older grader or reference are graded again, and kept."""
+        for name in self.writer.set_aside:
+            self.log(f"pool {self.setting.identity}: set aside {name}")
+        queries = list(self.queries.values())
+        ledger = self.reader.ledger(queries, self.grading.version)
+        if len(ledger):
+            self.log(f"pool {self.setting.identity}: going on from {len(ledger)} trials")
+        if len(waiting := ledger.ungraded):
             self.log(f"regrading {len(waiting)} rows (no grade by this grader and reference yet)")
-        self.verdicts.update(verdict.value for _, _, verdict in graded)
-        done = [(query_id, trial, verdict is Verdict.CORRECT) for query_id, trial, verdict in graded]
-        verdicts = await asyncio.gather(*(self._grade(trial) for trial in waiting))
-        done += [
-            (trial.query_id, trial.trial, verdict is Verdict.CORRECT)
-            for trial, verdict in zip(waiting, verdicts, strict=True)
-        ]
-        return done
+            for trials in self.reader.trials_of(ledger, waiting):
+                await asyncio.gather(*(self._grade(trial) for trial in trials))
+                self.writer.flush()
+            ledger = self.reader.ledger(queries, self.grading.version)
+        self.verdicts = Counter(ledger.verdict_counts())
+        return ledger.graded()
 
     async def _ask(self, query_id: str, trial: int) -> None:
         """One trial, with retries, graded; puts its verdict, or None after the last failure, on the arrivals."""
@@ -239,6 +242,7 @@ class _Session:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             self.writer.flush()
+            await asyncio.to_thread(self.writer.compact)
 
     def _report(self, scheduler: Scheduler, seconds: float) -> SamplingReport:
         stuck = scheduler.stuck
