@@ -2,6 +2,7 @@
 
 from dartlib.sampling.pool import PoolError, Setting, trial_seed
 from dartlib.sampling.reader import Ledger, PoolReader, open_pool
+from dartlib.sampling.regrading import regrade
 from dartlib.sampling.runner import SamplingError, SamplingReport, sample
 from dartlib.sampling.scheduler import Demand, Policy, Scheduler, meeting_index
 
@@ -17,6 +18,7 @@ __all__ = [
     "Setting",
     "meeting_index",
     "open_pool",
+    "regrade",
     "sample",
     "trial_seed",
 ]

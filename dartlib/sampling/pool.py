@@ -137,9 +137,9 @@ class PoolWriter:
                 shards.compact(self.folder, kind)
 
     def close(self) -> None:
-        """Flush, after a merge that is on its way; afterwards nothing more happens in the folder."""
-        self.flush()
+        """Flush, after a merge that is on its way; no other merge starts."""
         self._closed = True
+        self.flush()
 
 
 def setting_folder(path: Path) -> Path:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -158,30 +159,33 @@ class PoolReader:
 
     def trials_of(self, ledger: Ledger, keys: Integers, rows: int = 1000) -> Iterator[list[Trial]]:
         """The trials with these sorted keys of a ledger, at most ``rows`` at a time; for the holder of the lease."""
-        codes = _codes(ledger.query_ids)
+        query_ids = pa.array(ledger.query_ids, pa.string())
         due = np.ones(len(keys), dtype=bool)
-        for file in self._files("trials"):
+        for file in self._files("trials") if len(keys) else ():
             for batch in file.iter_batches(rows):
-                places, first = np.unique(_find(keys, _keys(batch, codes)), return_index=True)
-                chosen = first[(places >= 0) & due[places]]
-                due[places[places >= 0]] = False
+                places, first = np.unique(_find(keys, _keys(batch, query_ids)), return_index=True)
+                places, first = places[places >= 0], first[places >= 0]
+                chosen = first[due[places]]
+                due[places] = False
                 if len(chosen):
                     yield [Trial(**row) for row in batch.take(pa.array(np.sort(chosen))).to_pylist()]
 
     def _read_ledger(self, queries: Sequence[Query] | None, grader_version: str | None) -> Ledger:
         asked = self.queries() if queries is None else queries
-        codes = _codes([query.query_id for query in asked])
-        grades = self._current_grades(asked, grader_version, codes, ["verdict"])
+        query_ids = _identities(asked)
+        grades = self._current_grades(asked, grader_version, query_ids, ["verdict"])
         graded, verdicts = grades.keys, grades.codes("verdict", _VERDICTS)
         del grades
-        keys = np.unique(_concatenate(_keys(batch, codes) for batch in self._batches("trials", _KEY)))
+        keys = _concatenate(_keys(batch, query_ids) for batch in self._batches("trials", _KEY))
+        keys.sort()
         keys = keys[np.searchsorted(keys, 0) :]  # rows of other queries have negative keys
+        keys = keys[np.diff(keys, prepend=-1) > 0]  # a trial that was copied into the pool twice counts once
         places = _find(graded, keys)
         held = np.append(verdicts, np.int8(_UNGRADED))[places]  # place -1, no grade, is the appended one
         return Ledger([query.query_id for query in asked], keys, held)
 
     def _current_grades(
-        self, queries: Sequence[Query], grader_version: str | None, codes: dict[str, int], columns: Sequence[str]
+        self, queries: Sequence[Query], grader_version: str | None, query_ids: pa.Array, columns: Sequence[str]
     ) -> _Grades:
         """The grades that count, with these columns as dictionaries."""
         expected = None
@@ -191,7 +195,7 @@ class PoolReader:
         schema = pa.schema([(name, pa.dictionary(pa.int32(), pa.string())) for name in columns])
         numbers, tables = [], [schema.empty_table()]
         for batch in self._batches("grades", [*_KEY, *columns, "grader"]):
-            found = _keys(batch, codes)
+            found = _keys(batch, query_ids)
             use = found >= 0
             if expected is not None:
                 due = expected.take(pa.array(np.where(use, found >> 32, 0)))
@@ -211,13 +215,14 @@ class PoolReader:
     ) -> pa.Table:
         """Rows that ``where`` keeps, with the key and the wanted columns, in the order of the shards."""
         asked = self.queries() if queries is None else queries
-        codes = _codes([query.query_id for query in asked])
-        texts = pa.Table.from_pylist([asdict(query) for query in asked], schema=schema_of(Query))
+        query_ids = _identities(asked)
+        of_query = schema_of(Query)
+        texts = pa.table([[getattr(query, name) for query in asked] for name in of_query.names], schema=of_query)
         of_grade = [name for name in _owned(Grade, {*wanted, *named}) if name not in _KEY]
-        grades = self._current_grades(asked, grader_version, codes, of_grade)
+        grades = self._current_grades(asked, grader_version, query_ids, of_grade)
 
         def joined(trials: pa.Table, columns: Sequence[str]) -> pa.Table:
-            keys = _keys(trials, codes)
+            keys = _keys(trials, query_ids)
             for name in _owned(Grade, set(columns) - set(_KEY)):
                 trials = trials.append_column(name, grades.take(name, keys))
             for name in _owned(Query, set(columns) - set(_KEY)):
@@ -230,7 +235,7 @@ class PoolReader:
         for file in self._files("trials"):
             for group in range(file.num_row_groups):
                 light = file.read_row_group(group, columns=_owned(Trial, set(filtered)))
-                rows = np.flatnonzero(_keys(light, codes) >= 0)
+                rows = np.flatnonzero(_keys(light, query_ids) >= 0)
                 if where:
                     frame = _plain(joined(light.take(pa.array(rows)), filtered)).to_pandas()
                     rows = rows[frame.query(where).index.to_numpy()]
@@ -323,15 +328,15 @@ class _Grades:
         return np.array(numbers, dtype=np.int8)[column.indices.to_numpy()][self.rows]
 
 
-def _codes(query_ids: Sequence[str]) -> dict[str, int]:
-    return {query_id: code for code, query_id in enumerate(query_ids)}
-
-
-def _keys(rows: pa.Table | pa.RecordBatch, codes: dict[str, int]) -> Integers:
-    """The key of each row, negative for a query that is not among ``codes``."""
+def _keys(rows: pa.Table | pa.RecordBatch, query_ids: pa.Array) -> Integers:
+    """The key of each row, negative for a query that is not among ``query_ids``."""
     column = _dictionary(rows.column("query_id"))
-    known = np.array([codes.get(value, -1) for value in column.dictionary.to_pylist()], dtype=np.int64)
+    known = pc.index_in(column.dictionary, value_set=query_ids).fill_null(-1).to_numpy().astype(np.int64)
     return (known[column.indices.to_numpy()] << 32) + rows.column("trial").to_numpy()
+
+
+def _identities(queries: Sequence[Query]) -> pa.Array:
+    return pa.array([query.query_id for query in queries], pa.string())
 
 
 def _dictionary(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
@@ -352,6 +357,7 @@ def _find(ordered: Integers, keys: Integers) -> Integers:
     return np.where(inside, places, -1)
 
 
+@cache
 def _sample_columns() -> dict[str, pa.Field]:
     """Every column of a sample: a trial's, its query's and its grade's."""
     fields = {field.name: field for record in (Trial, Query, Grade) for field in schema_of(record)}

@@ -7,11 +7,15 @@ out, and repeats failed requests. What it does not do: decide anything - that is
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from dartlib.engines import Completion, Engine, EngineError, SamplingParameters, run
@@ -78,7 +82,7 @@ def sample(
     thread, so it works in a notebook, and an interrupt ends it within seconds with the pool whole.
 
     Raises SamplingError when the engine refuses for good or the grader times out on more than 1 % of the trials;
-    LeaseHeld when another process fills this pool.
+    LeaseHeld when another process fills this pool. SIGTERM flushes the pool and raises SystemExit(143).
     """
     check_unique(queries)
     sampling = SamplingParameters(
@@ -90,7 +94,8 @@ def sample(
         GradingPool(workers=grading_workers, lenient=lenient_grading) as grading,
     ):
         session = _Session(queries, engine, template, sampling, setting, policy, pool_folder, grading, log)
-        return run(session.work())
+        with _terminate_as_exit():
+            return run(session.work())
 
 
 class _Session:
@@ -111,6 +116,7 @@ class _Session:
         self.queries = {query.query_id: query for query in queries}
         self.engine, self.template, self.sampling, self.setting = engine, template, sampling, setting
         self.policy, self.grading, self.log = policy, grading, log
+        self.progress = Progress(len(queries), log)
         self.writer = PoolWriter(pool_folder, setting)
         self.reader = PoolReader(self.writer.folder)
         self.prompts: dict[str, Sequence[int] | str] = {}
@@ -123,10 +129,9 @@ class _Session:
         started = time.monotonic()
         self.writer.add_queries(self.queries.values())
         scheduler = Scheduler(list(self.queries), self.policy, await self._resume())
-        progress = Progress(len(self.queries), self.log)
         running: set[asyncio.Task[None]] = set()
         awaited = 0  # trials handed out whose arrival has not been taken yet
-        flusher = asyncio.create_task(self._keep_flushing())
+        flusher = asyncio.create_task(self._keep_flushing(scheduler))
         flusher.add_done_callback(self._pass_on_failure)
         try:
             while True:
@@ -150,11 +155,11 @@ class _Session:
                 else:
                     scheduler.on_result(query_id, trial, verdict is Verdict.CORRECT)
                 self._check_timeouts()
-                progress.tick(scheduler, self.trials_new, self.tokens_new)
+                self.progress.tick(scheduler, self.trials_new, self.tokens_new)
         finally:
             await _cancel([*running, flusher])
             self.writer.close()
-        progress.finish(scheduler, self.trials_new, self.tokens_new)
+        self.progress.finish(scheduler, self.trials_new, self.tokens_new)
         return self._report(scheduler, time.monotonic() - started)
 
     def _pass_on_failure(self, task: asyncio.Task[None]) -> None:
@@ -238,9 +243,10 @@ class _Session:
                 f"open_pool({str(self.reader.folder)!r}).samples(..., where=\"verdict == 'timeout'\")"
             )
 
-    async def _keep_flushing(self) -> None:
+    async def _keep_flushing(self, scheduler: Scheduler) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
+            self.progress.tick(scheduler, self.trials_new, self.tokens_new)  # also while no reply comes
             self.writer.flush()
             await asyncio.to_thread(self.writer.compact)
 
@@ -266,6 +272,26 @@ class _Session:
             failed_requests=self.failed_requests,
             stuck=stuck,
         )
+
+
+@contextlib.contextmanager
+def _terminate_as_exit() -> Iterator[None]:
+    """A TERM (a batch system's, with seconds of grace) ends ``sample`` in order: requests aborted, pool flushed, 143.
+
+    Only the main thread of a process can listen; elsewhere a TERM costs what was not flushed yet.
+    """
+
+    def exit_in_order(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, exit_in_order)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
