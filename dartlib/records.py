@@ -223,7 +223,10 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A handle whose bytes become ``path`` at the end: temporary name, fsync, rename, fsync of the folder."""
+    """A handle whose bytes become ``path`` at the end: temporary name, fsync, rename, fsync of the folder.
+
+    When the disk refuses, the OSError names ``path``, which is as it was before.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -232,6 +235,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        why = f"{error.strerror or error}: not written, nothing that was there is lost; make room and run again"
+        raise OSError(error.errno, why, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)

@@ -121,13 +121,8 @@ class PoolWriter:
             number = self._next
             self._next += 1
             for kind, record in shards.KINDS.items():
-                path = shards.shard_path(self.folder, kind, number)
                 if rows := self._waiting[kind]:
-                    try:
-                        write_records(path, rows, record)  # type: ignore[type-var]
-                    except OSError as error:
-                        why = f"{error.strerror or error}: the pool keeps what was flushed before; make room, run again"
-                        raise OSError(error.errno, why, str(path)) from error
+                    write_records(shards.shard_path(self.folder, kind, number), rows, record)  # type: ignore[type-var]
                     self._waiting[kind] = []
 
     def compact(self) -> None:
