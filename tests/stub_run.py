@@ -42,7 +42,7 @@ def make(folder: Path, slots: int = 16, delay: float = 0.0, timing: int = 0, log
 
 def digest(folder: Path) -> dict[str, str]:
     """What must not depend on kills: every data set, card and outcome, to the byte."""
-    files = [*(folder / "datasets").iterdir(), folder / "outcomes.parquet"]
+    files = [*(folder / "datasets").iterdir(), folder / "outcomes.parquet"]  # leftovers would be found here, too
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from dartlib.queries import Template
 from dartlib.records import (
     Query,
     QueryOutcome,
-    SftRow,
     write_records,
     write_table_atomically,
     write_text_atomically,
@@ -24,6 +22,7 @@ from dartlib.records import (
 from dartlib.sampling import SamplingReport, open_pool, sample
 from dartlib.synthesis.card import data_card
 from dartlib.synthesis.curation import Sample, cut, prefixes
+from dartlib.synthesis.export import write_dataset, write_front_page
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
 
 if TYPE_CHECKING:
@@ -59,8 +58,8 @@ def synthesize(
     """Sample until every chosen strategy is served, then write its data sets under ``output_folder``.
 
     Writes ``queries.parquet``, ``pool/``, ``samples.parquet`` (trials with grades), ``outcomes.parquet``, and per
-    strategy ``datasets/<strategy>.parquet``, ``.jsonl`` and ``.md`` (its card). Killed and called again it goes on
-    from the pool. ``pool_folder`` lets several runs share one pool. Raises what ``sample`` raises.
+    strategy ``datasets/<strategy>.parquet``, ``.jsonl`` and ``.md`` (its card), with a ``README.md`` that makes the
+    folder a data set of the Hub. Killed and called again it goes on from the pool. ``pool_folder`` lets several runs share one pool. Raises what ``sample`` raises.
     """
     write_records(output_folder / "queries.parquet", queries, Query)
     report = sample(
@@ -83,7 +82,7 @@ def synthesize(
     for strategy in settings.strategies:
         rows, outcomes = cut(strategy, queries, samples_by_query, settings, report.stuck)
         stem = output_folder / "datasets" / strategy
-        _write_dataset(stem, rows)
+        write_dataset(stem, rows)
         card = data_card(
             strategy,
             rows,
@@ -96,6 +95,7 @@ def synthesize(
         all_outcomes += outcomes
         counts[strategy] = len(rows)
         log(f"{strategy}: {len(rows)} responses to {sum(o.n_correct > 0 for o in outcomes)} of {len(queries)} queries")
+    write_front_page(output_folder / "datasets", counts, licences)
     write_records(output_folder / "outcomes.parquet", all_outcomes, QueryOutcome)
     paths = {strategy: output_folder / "datasets" / f"{strategy}.parquet" for strategy in settings.strategies}
     return SynthesisReport(report, paths, counts, all_outcomes)
@@ -111,12 +111,6 @@ def _own_settings(strategy: str, settings: StrategySettings) -> dict[str, object
 def _samples(frame: pd.DataFrame) -> list[Sample]:
     columns = frame[["query_id", "trial", "verdict", "response"]]
     return [Sample(*row) for row in columns.itertuples(index=False, name=None)]
-
-
-def _write_dataset(stem: Path, rows: Sequence[SftRow]) -> None:
-    write_records(stem.with_suffix(".parquet"), rows, SftRow)
-    lines = [json.dumps(asdict(row), ensure_ascii=False) for row in rows]
-    write_text_atomically(stem.with_suffix(".jsonl"), "".join(line + "\n" for line in lines))
 
 
 def _write_snapshot(path: Path, frame: pd.DataFrame) -> None:
