@@ -45,9 +45,11 @@ def write_front_page(folder: Path, rows: Mapping[str, int], licences: Mapping[st
     }
     cards = "\n".join(f"- [{name}]({name}.md): {count} rows" for name, count in rows.items())
     granted = "\n".join(f"- {what}: {licence}" for what, licence in licences.items())
-    text = (
-        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# Difficulty-aware synthetic data\n\n{cards}\n\n"
-        "Columns: `query`, `response`, then `query_id`, `trial` (number of the attempt), `source`, `level`, `pass_rate` "
-        f"(correct share of the difficulty trials) and `strategy`. Method: arXiv 2407.13690.\n\n## Licences\n\n{granted}\n"
-    )
-    write_text_atomically(folder / "README.md", text)
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"# Difficulty-aware synthetic data\n\n{cards}",
+        "Columns: `query`, `response`, then `query_id`, `trial` (number of the attempt), `source`, `level`, "
+        "`pass_rate` (correct share of the difficulty trials) and `strategy`. Method: arXiv 2407.13690.",
+        f"## Licences\n\n{granted}\n",
+    ]
+    write_text_atomically(folder / "README.md", "\n\n".join(parts))

@@ -23,7 +23,9 @@ from dartlib.sampling import SamplingReport, open_pool, sample
 from dartlib.synthesis.card import data_card
 from dartlib.synthesis.curation import Sample, cut, prefixes
 from dartlib.synthesis.export import write_dataset, write_front_page
+from dartlib.synthesis.filters import curate
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
+from dartlib.synthesis.truth import VerifierCard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,13 +55,18 @@ def synthesize(
     rebuild: str,
     licences: Mapping[str, str],
     pool_folder: Path | None = None,
+    deduplicate: str = "off",
+    drop_flags: Sequence[str] = (),
+    verifier: VerifierCard | None = None,
     log: Callable[[str], None] = print,
 ) -> SynthesisReport:
     """Sample until every chosen strategy is served, then write its data sets under ``output_folder``.
 
     Writes ``queries.parquet``, ``pool/``, ``samples.parquet`` (trials with grades), ``outcomes.parquet``, and per
     strategy ``datasets/<strategy>.parquet``, ``.jsonl`` and ``.md`` (its card), with a ``README.md`` that makes the
-    folder a data set of the Hub. Killed and called again it goes on from the pool. ``pool_folder`` lets several runs share one pool. Raises what ``sample`` raises.
+    folder a data set of the Hub. Killed and called again it goes on from the pool. ``pool_folder`` lets several runs
+    share one pool. ``deduplicate`` and ``drop_flags`` filter the rows (see `curate`), after the quotas were met.
+    ``verifier`` lets the cards estimate how many answers are truly right. Raises what ``sample`` raises.
     """
     write_records(output_folder / "queries.parquet", queries, Query)
     report = sample(
@@ -81,6 +88,7 @@ def synthesize(
     counts = {}
     for strategy in settings.strategies:
         rows, outcomes = cut(strategy, queries, samples_by_query, settings, report.stuck)
+        rows, dropped = curate(rows, deduplicate=deduplicate, drop=drop_flags)
         stem = output_folder / "datasets" / strategy
         write_dataset(stem, rows)
         card = data_card(
@@ -90,6 +98,8 @@ def synthesize(
             parameters=parameters | _own_settings(strategy, settings),
             rebuild=rebuild,
             licences=licences,
+            verifier=verifier,
+            dropped=dropped,
         )
         write_text_atomically(stem.with_suffix(".md"), card)
         all_outcomes += outcomes
