@@ -37,8 +37,8 @@ def files(tmp_path: Path) -> tuple[list[Path], list[Path]]:
         pq.write_table(pa.Table.from_pylist(part), path)
     info = [
         {"query_id": name, "level": level, "domain": "Algebra", "n_samples_list": [trials],
-         "n_corrects_list": [correct], "tot_n_samples": trials, "tot_n_corrects": correct, "pass_rate": correct / trials or None,
-         "pass_rate_bernoulli_std": 0.1}
+         "n_corrects_list": [correct], "tot_n_samples": trials, "tot_n_corrects": correct,
+         "pass_rate": correct / trials or None, "pass_rate_bernoulli_std": 0.1}
         for name, (level, trials, correct, _) in MATH.items()
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(info), tmp_path / "info.parquet")

@@ -65,6 +65,7 @@ def test_a_missing_figure_points_to_the_query_and_cut_responses_to_the_limit() -
         ("", "empty"), ("?", "placeholder"), ("N/A", "placeholder"), ("3 or 4", "several answers"),
         ("\\frac{1}{2", "unbalanced"), ("the sum of all the numbers is even", "sentence"),
         ("12", ""), ("\\frac{1}{2}", ""), ("x=3", ""), ("(1,2)", ""), ("\\text{Monday}", ""), ("-\\sqrt{3}", ""),
+        ("-1, \\; -5", ""), ("-12 \\text{ or } -30", "several answers"),
     ],
 )  # fmt: skip
 def test_odd_references(reference: str, why: str) -> None:

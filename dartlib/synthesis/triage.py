@@ -26,7 +26,7 @@ CUT = 0.5
 _ODD_REFERENCES = (
     ("empty", re.compile(r"\s*")),
     ("placeholder", re.compile(r"(?i)\W*(n/?a|none|null|nan|unknown|tbd|see .*|\?+|\.{2,})\W*")),
-    ("several answers", re.compile(r"(?i).*(\bor\b|;|\\text\{ ?or ?\}).*", re.DOTALL)),
+    ("several answers", re.compile(r"(?i).*(\bor\b|(?<!\\);).*", re.DOTALL)),
     ("sentence", re.compile(r"(?:[A-Za-z]{2,}\W+){6,}.*", re.DOTALL)),
 )
 _REFERS_ELSEWHERE = re.compile(
