@@ -206,13 +206,13 @@ def to_table(records: Iterable[RecordType], record: type[RecordType]) -> pa.Tabl
 
 def write_table_atomically(path: Path, table: pa.Table) -> None:
     """Write Parquet so that the file is whole or absent."""
-    with _replacing(path) as handle:
+    with replacing(path) as handle:
         pq.write_table(table, handle, compression="zstd")
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Write a small file so that readers see the old one or the new one, never a part."""
-    with _replacing(path) as handle:
+    with replacing(path) as handle:
         handle.write(data)
 
 
@@ -222,8 +222,11 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A handle whose bytes become ``path`` at the end: temporary name, fsync, rename, fsync of the folder."""
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A handle whose bytes become ``path`` at the end: temporary name, fsync, rename, fsync of the folder.
+
+    When the disk refuses, the OSError names ``path``, which is as it was before.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -232,6 +235,9 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        why = f"{error.strerror or error}: not written, nothing that was there is lost; make room and run again"
+        raise OSError(error.errno, why, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
@@ -251,17 +257,17 @@ def write_records(path: Path, records: Iterable[RecordType], record: type[Record
     write_table_atomically(path, to_table(records, record))
 
 
-def read_table(path: Path, record: type[RecordType], columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file of a record, checking every wanted column by name and type.
+def check_columns(path: Path, record: type[RecordType], columns: Sequence[str] | None = None) -> list[str]:
+    """The wanted columns (all by default) of a Parquet file of a record, once each is there with its type.
 
-    Raises RecordError naming the file and the missing or mistyped column.
+    Only the file's footer is read. Raises RecordError naming the file and the missing or mistyped column.
     """
     wanted = schema_of(record)
     try:
         stored = pq.read_schema(path)
     except FileNotFoundError:
         raise RecordError(f"{path}: no such file") from None
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise RecordError(f"{path}: not a readable Parquet file ({error})") from None
     names = list(columns) if columns is not None else wanted.names
     for name in names:
@@ -271,6 +277,16 @@ def read_table(path: Path, record: type[RecordType], columns: Sequence[str] | No
             raise RecordError(
                 f"{path}: column {name!r} is {stored.field(name).type}, expected {wanted.field(name).type}"
             )
+    return names
+
+
+def read_table(path: Path, record: type[RecordType], columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file of a record, checking every wanted column by name and type.
+
+    Raises RecordError naming the file and the missing or mistyped column.
+    """
+    wanted = schema_of(record)
+    names = check_columns(path, record, columns)
     table = pq.read_table(path, columns=names)
     for name in names:
         if not wanted.field(name).nullable and table.column(name).null_count:

@@ -20,7 +20,8 @@ TOP_LEVEL = {
     ".ci", ".gitignore", ".pre-commit-config.yaml", "CITATION.cff", "LICENSE", "Makefile", "README.md", "dartlib",
     "environment.yml", "figures", "locks", "notebooks", "papermill_runs", "pyproject.toml", "tests",
 }  # fmt: skip
-LINE_BUDGET = 6500
+# More than the 6,000 first planned: the depth of sampling, synthesis and grading costs that, and rooms stay apart.
+LINE_BUDGET = 9500
 
 
 def committed() -> list[Path]:

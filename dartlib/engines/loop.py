@@ -17,8 +17,9 @@ _loop: asyncio.AbstractEventLoop | None = None
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run ``coroutine`` on the process's engine loop and return its result, or raise what it raised.
 
-    It may be called from any thread but the loop's own. KeyboardInterrupt in the calling thread cancels the
-    coroutine, waits until its cleanup is done, and is raised again; a second one gives up waiting.
+    It may be called from any thread but the loop's own. KeyboardInterrupt in the calling thread, or whatever else
+    a signal raises there, cancels the coroutine, waits until its cleanup is done, and is raised again; a second one
+    gives up waiting.
     """
     loop = _running_loop()
     if asyncio._get_running_loop() is loop:
@@ -34,7 +35,7 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     loop.call_soon_threadsafe(start)
     try:
         done.wait()
-    except KeyboardInterrupt:
+    except BaseException:
         loop.call_soon_threadsafe(lambda: tasks[0].cancel())
         done.wait()
         raise

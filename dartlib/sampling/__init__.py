@@ -1,12 +1,15 @@
 """Asking until told to stop: the pool of numbered trials, and the scheduler that decides what to ask next."""
 
-from dartlib.sampling.pool import PoolError, PoolReader, Setting, open_pool, trial_seed
+from dartlib.sampling.pool import PoolError, Setting, trial_seed
+from dartlib.sampling.reader import Ledger, PoolReader, open_pool
+from dartlib.sampling.regrading import regrade
 from dartlib.sampling.runner import Budget, SamplingError, SamplingReport, sample
 from dartlib.sampling.scheduler import Demand, Policy, Scheduler, meeting_index
 
 __all__ = [
     "Budget",
     "Demand",
+    "Ledger",
     "Policy",
     "PoolError",
     "PoolReader",
@@ -16,6 +19,7 @@ __all__ = [
     "Setting",
     "meeting_index",
     "open_pool",
+    "regrade",
     "sample",
     "trial_seed",
 ]

@@ -1,42 +1,25 @@
 """The pool: every trial ever drawn for one setting, in append-only Parquet shards, with grades beside it.
 
-Layout of ``<pool folder>/<setting>/``: ``setting.json`` (what the setting is), ``trials-000001.parquet`` …,
-``grades-000001.parquet`` …, ``attempts-000001.parquet`` … A shard is written under a temporary name, synced and
-renamed, so a file that is there is whole. Files that cannot be read are named in ``unreadable`` and left alone.
+Layout of ``<pool folder>/<setting>/``: ``setting.json`` (what the setting is, and the version of this layout),
+``trials-000001.parquet`` …, ``grades-…``, ``attempts-…`` and ``queries-…`` (the texts asked about). A shard is written
+under a temporary name, synced and renamed, so a file that is there is whole; `shards` merges small ones. Files that
+cannot be used are named by readers and moved to ``set-aside/`` by the next run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pyarrow as pa
 
 from dartlib.engines.protocol import SamplingParameters
-from dartlib.records import (
-    Attempt,
-    Grade,
-    Query,
-    RecordError,
-    RecordType,
-    Trial,
-    Verdict,
-    read_table,
-    schema_of,
-    write_records,
-    write_text_atomically,
-)
+from dartlib.records import Attempt, Grade, Query, Trial, read_records, write_records, write_text_atomically
+from dartlib.sampling import shards
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_SHARD = re.compile(r"^(trials|grades|attempts)-(\d{6,})\.parquet$")
-_KINDS: dict[str, type] = {"trials": Trial, "grades": Grade, "attempts": Attempt}
+SCHEMA_VERSION = 1
 
 
 class PoolError(RuntimeError):
@@ -67,6 +50,19 @@ class Setting:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
 
+def read_setting(folder: Path) -> Setting:
+    """The setting of a folder; PoolError when it is none, or of a newer dartlib."""
+    path = folder / "setting.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values.pop("schema_version", 1)
+        if version == SCHEMA_VERSION:
+            return Setting(**{**values, "stop": tuple(values["stop"])})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise PoolError(f"{path}: not the setting of a pool ({error})") from None
+    raise PoolError(f"{path}: its layout is {version}, this dartlib reads {SCHEMA_VERSION}: use the one that wrote it")
+
+
 def trial_seed(sampling_seed: int, query_id: str, trial: int) -> int:
     """Seed of one trial (31 bits), from sampling seed, query and trial number alone."""
     text = f"{sampling_seed}\x00{query_id}\x00{trial}"
@@ -80,15 +76,31 @@ def grader_key(grader_version: str, query: Query) -> str:
 
 
 class PoolWriter:
-    """Appends to one setting's folder. ``flush`` writes what came since the last one as one shard per kind."""
+    """Appends to one setting's folder; for the holder of its lease only.
+
+    ``flush`` writes what came since the last one as one shard per kind. ``set_aside`` says which files could not be
+    used and were moved away. Safe to use from two threads: one that flushes, one that merges shards.
+    """
 
     def __init__(self, pool_folder: Path, setting: Setting) -> None:
         self.folder = pool_folder / setting.identity
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(self.folder / "setting.json", json.dumps(asdict(setting), indent=2) + "\n")
-        self._waiting: dict[str, list[Trial | Grade | Attempt]] = {kind: [] for kind in _KINDS}
-        numbers = [int(match[2]) for path in self.folder.iterdir() if (match := _SHARD.match(path.name))]
-        self._next = max(numbers, default=0) + 1
+        if (self.folder / "setting.json").exists():
+            read_setting(self.folder)  # refuses a layout that is not ours
+        values = {"schema_version": SCHEMA_VERSION, **asdict(setting)}
+        write_text_atomically(self.folder / "setting.json", json.dumps(values, indent=2) + "\n")
+        self.set_aside = shards.clean(self.folder, setting.identity)
+        self._waiting: dict[str, list[Query | Trial | Grade | Attempt]] = {kind: [] for kind in shards.KINDS}
+        self._next = shards.last_number(self.folder) + 1
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def add_queries(self, queries: Iterable[Query]) -> None:
+        """Keep the texts with the pool, as far as it does not hold them yet; of several versions the last counts."""
+        held = {}
+        for shard in shards.list_shards(self.folder, "queries"):
+            held.update({query.query_id: query for query in read_records(shard.path, Query)})
+        self._waiting["queries"] += [query for query in queries if held.get(query.query_id) != query]
 
     def add_trial(self, trial: Trial) -> None:
         self._waiting["trials"].append(trial)
@@ -102,112 +114,40 @@ class PoolWriter:
     def flush(self) -> None:
         """Write waiting rows; they stay waiting when the disk refuses (OSError), so nothing is lost by a retry.
 
-        Trials go first: a grade never stands without its trial. A number is used once, also after a failed flush.
+        Trials go before grades: a grade never stands without its trial. A number is used once, also after a failed
+        flush.
         """
-        number = self._next
-        self._next += 1
-        for kind in _KINDS:
-            rows = self._waiting[kind]
-            if rows:
-                write_records(self.folder / f"{kind}-{number:06d}.parquet", rows, _KINDS[kind])  # type: ignore[type-var]
-                self._waiting[kind] = []
+        with self._lock:
+            number = self._next
+            self._next += 1
+            for kind, record in shards.KINDS.items():
+                if rows := self._waiting[kind]:
+                    write_records(shards.shard_path(self.folder, kind, number), rows, record)  # type: ignore[type-var]
+                    self._waiting[kind] = []
+
+    def compact(self) -> None:
+        """Merge small shards. Takes up to seconds, so call it from a thread; a closed writer does nothing."""
+        with self._lock:
+            for kind in () if self._closed else shards.KINDS:
+                shards.compact(self.folder, kind)
+
+    def close(self) -> None:
+        """Flush, after a merge that is on its way; no other merge starts."""
+        self._closed = True
+        self.flush()
 
 
-class PoolReader:
-    """Reads one setting's folder, also while a run writes to it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.unreadable: list[str] = []
-
-    def trials(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Trial rows as Arrow, in the order they were flushed."""
-        return self._read("trials", Trial, columns)
-
-    def grades(self) -> pa.Table:
-        """Grade rows as Arrow; several per trial when a newer grader ran."""
-        return self._read("grades", Grade, None)
-
-    def attempts(self) -> pa.Table:
-        """Failed requests as Arrow."""
-        return self._read("attempts", Attempt, None)
-
-    def samples(self, queries: Sequence[Query], grader_version: str, where: str | None = None) -> pd.DataFrame:
-        """Trials joined with their current grades and their queries, by query then trial.
-
-        ``where`` is a pandas query string over the columns, for example ``"level == 5 and verdict == 'correct'"``.
-        Trials that the current grader has not graded have verdict None.
-        """
-        frame = self.trials().to_pandas().drop_duplicates(["query_id", "trial"])
-        keys = {query.query_id: grader_key(grader_version, query) for query in queries}
-        grades = self.grades().to_pandas()
-        grades = grades[grades["grader"] == grades["query_id"].map(keys)].drop_duplicates(["query_id", "trial"])
-        texts = pa.Table.from_pylist([asdict(query) for query in queries], schema=schema_of(Query)).to_pandas()
-        joined = frame.merge(texts, on="query_id").merge(grades, on=["query_id", "trial"], how="left")
-        joined = joined.sort_values(["query_id", "trial"], ignore_index=True)
-        return joined.query(where) if where else joined
-
-    def show(self, query_id: str, queries: Sequence[Query], grader_version: str) -> pd.DataFrame:
-        """Every trial of one query with its answer, verdict and reason, for reading."""
-        frame = self.samples([query for query in queries if query.query_id == query_id], grader_version)
-        return frame[["trial", "verdict", "reason", "answer", "reference_answer", "finish_reason", "response"]]
-
-    def _read(self, kind: str, record: type[RecordType], columns: Sequence[str] | None) -> pa.Table:
-        self.unreadable = []
-        tables = []
-        for path in sorted(self.folder.glob(f"{kind}-*.parquet")):
-            if not _SHARD.match(path.name):
-                self.unreadable.append(path.name)
-                continue
-            try:
-                tables.append(read_table(path, record, columns))
-            except RecordError as error:
-                self.unreadable.append(f"{path.name}: {error}")
-        if not tables:
-            schema = schema_of(record)
-            return pa.schema([schema.field(name) for name in columns or schema.names]).empty_table()
-        return pa.concat_tables(tables)
-
-
-def open_pool(path: Path) -> PoolReader:
-    """Open a setting's folder, or a pool folder that holds exactly one setting.
-
-    Raises PoolError when nothing is there or when several settings would have to be told apart.
-    """
+def setting_folder(path: Path) -> Path:
+    """A setting's folder itself, or the only one in a pool folder; PoolError when there is none, or several."""
     if (path / "setting.json").exists():
-        return PoolReader(path)
+        return path
     settings = sorted(folder.parent for folder in path.glob("*/setting.json"))
     if len(settings) != 1:
         names = ", ".join(folder.name for folder in settings) or "none"
         raise PoolError(f"{path}: expected one setting, found {names}; name one of them")
-    return PoolReader(settings[0])
+    return settings[0]
 
 
-def known_verdicts(
-    reader: PoolReader, queries: Sequence[Query], grader_version: str
-) -> tuple[list[tuple[str, int, Verdict]], list[Trial]]:
-    """What a resumed run starts from: (query, trial, verdict) of graded trials, and trials to grade again.
-
-    A trial needs grading when no grade carries the current grader key of its query.
-    """
-    wanted = {query.query_id: grader_key(grader_version, query) for query in queries}
-    verdicts = {
-        (row["query_id"], row["trial"]): Verdict(row["verdict"])
-        for row in reader.grades().to_pylist()
-        if wanted.get(row["query_id"]) == row["grader"]
-    }
-    graded, waiting, seen = [], [], set()
-    for row in reader.trials(["query_id", "trial"]).to_pylist():
-        key = (row["query_id"], row["trial"])
-        if key in seen or key[0] not in wanted:
-            continue
-        seen.add(key)
-        if key in verdicts:
-            graded.append((*key, verdicts[key]))
-        else:
-            waiting.append(key)
-    if not waiting:
-        return graded, []
-    missing = set(waiting)
-    texts = {(row["query_id"], row["trial"]): Trial(**row) for row in reader.trials().to_pylist()}
-    return graded, [trial for key, trial in texts.items() if key in missing]
+def grader_keys(queries: Sequence[Query], grader_version: str) -> dict[str, str]:
+    """Per query, the key that a current grade carries."""
+    return {query.query_id: grader_key(grader_version, query) for query in queries}

@@ -1,36 +1,58 @@
-"""One plain line every few seconds: how far sampling is, how fast, and how long it will take."""
+"""How far sampling is, how fast, and how long it will take: a line every few seconds, or a widget in Jupyter."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from dartlib.sampling.scheduler import Scheduler
 
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_WIDGET_UPDATES = 1.0
+_HEADLESS_MARK = "DARTLIB_STAGE_MARK"  # `dartlib run` sets it for the kernels it starts: nobody watches those
 
 
 class Progress:
-    """Writes progress lines through ``log``; rates are of this run, counts of the whole pool."""
+    """Progress of one call to ``sample``; rates are of this call, counts of the whole pool.
+
+    Plain lines go through ``log``. In a notebook that a person has open, a bar with the same text takes their place,
+    and only the closing line is written. Make it in the thread that runs the cell.
+    """
 
     def __init__(self, n_queries: int, log: Callable[[str], None]) -> None:
         self._n_queries = n_queries
         self._log = log
         self._started = self._last = time.monotonic()
+        self._bar = _show_bar(n_queries) if in_live_notebook() else None
+        self._pause = SECONDS_BETWEEN_LINES if self._bar is None else SECONDS_BETWEEN_WIDGET_UPDATES
 
     def tick(self, scheduler: Scheduler, trials: int, tokens: int) -> None:
-        """Write a line if the last one is old enough. ``trials`` and ``tokens`` are those of this run."""
+        """Tell how it stands if it is time. ``trials`` and ``tokens`` are those of this call."""
         now = time.monotonic()
-        if now - self._last >= SECONDS_BETWEEN_LINES:
-            self._last = now
-            rate = trials / (now - self._started)
-            eta = f"{scheduler.expected_remaining() / rate:.0f} s left" if rate else "no rate yet"
-            self._log(self._line(scheduler, tokens, now) + f" · about {eta}")
+        if now - self._last < self._pause:
+            return
+        self._last = now
+        rate = trials / (now - self._started)
+        eta = f"about {_duration(scheduler.expected_remaining() / rate)} left" if rate else "no reply yet"
+        self._tell(scheduler, f"{self._line(scheduler, tokens, now)} · {eta}")
 
     def finish(self, scheduler: Scheduler, trials: int, tokens: int) -> None:
         """The closing line, always written."""
         now = time.monotonic()
-        self._log(self._line(scheduler, tokens, now) + f" · {trials} new trials in {now - self._started:.0f} s")
+        line = f"{self._line(scheduler, tokens, now)} · {trials} new trials in {_duration(now - self._started)}"
+        if self._bar is not None:
+            self._tell(scheduler, line)
+        self._log(line)
+
+    def _tell(self, scheduler: Scheduler, line: str) -> None:
+        if self._bar is None:
+            self._log(line)
+        else:
+            bar, text = self._bar.children
+            bar.value, text.value = scheduler.n_finished, line
 
     def _line(self, scheduler: Scheduler, tokens: int, now: float) -> str:
         rate = tokens / max(now - self._started, 1e-9)
@@ -38,3 +60,26 @@ class Progress:
             f"sampling: {scheduler.n_finished}/{self._n_queries} queries · {scheduler.n_correct} correct of "
             f"{scheduler.trials_known} trials · {rate:.0f} tokens/s"
         )
+
+
+def in_live_notebook() -> bool:
+    """True in a Jupyter kernel that `dartlib run` did not start."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell" and _HEADLESS_MARK not in os.environ
+
+
+def _show_bar(n_queries: int) -> Any:
+    import ipywidgets
+    from IPython.display import display
+
+    bar = ipywidgets.IntProgress(max=n_queries, layout=ipywidgets.Layout(width="100%"))
+    box = ipywidgets.VBox([bar, ipywidgets.Label("sampling: waiting for the first reply")])
+    display(box)
+    return box
+
+
+def _duration(seconds: float) -> str:
+    """``45 s``, ``12 min`` or ``3.4 h``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -7,11 +7,15 @@ out, and repeats failed requests. What it does not do: decide anything - that is
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from dartlib.engines import Completion, Engine, EngineError, SamplingParameters, run
@@ -19,8 +23,9 @@ from dartlib.grading import GradingPool
 from dartlib.leases import Lease
 from dartlib.queries import Template
 from dartlib.records import Attempt, Grade, Query, Trial, Verdict, check_unique
-from dartlib.sampling.pool import PoolReader, PoolWriter, Setting, grader_key, known_verdicts, trial_seed
+from dartlib.sampling.pool import PoolWriter, Setting, grader_key, trial_seed
 from dartlib.sampling.progress import Progress
+from dartlib.sampling.reader import PoolReader
 from dartlib.sampling.scheduler import Policy, Scheduler
 
 FLUSH_SECONDS = 2.0
@@ -96,7 +101,7 @@ def sample(
     thread, so it works in a notebook, and an interrupt ends it within seconds with the pool whole.
 
     Raises SamplingError when the engine refuses for good or the grader times out on more than 1 % of the trials;
-    LeaseHeld when another process fills this pool.
+    LeaseHeld when another process fills this pool. SIGTERM flushes the pool and raises SystemExit(143).
     """
     check_unique(queries)
     sampling = SamplingParameters(
@@ -109,7 +114,8 @@ def sample(
     ):
         session = _Session(queries, engine, template, sampling, setting, policy, pool_folder, grading, log)
         session.budget = budget or Budget()
-        return run(session.work())
+        with _terminate_as_exit():
+            return run(session.work())
 
 
 class _Session:
@@ -130,6 +136,7 @@ class _Session:
         self.queries = {query.query_id: query for query in queries}
         self.engine, self.template, self.sampling, self.setting = engine, template, sampling, setting
         self.policy, self.grading, self.log = policy, grading, log
+        self.progress = Progress(len(queries), log)
         self.writer = PoolWriter(pool_folder, setting)
         self.reader = PoolReader(self.writer.folder)
         self.prompts: dict[str, Sequence[int] | str] = {}
@@ -146,11 +153,11 @@ class _Session:
         self.started = started = time.monotonic()
         if self.budget.tokens is not None:
             self.tokens_before = int(self.reader.trials(["n_tokens"])["n_tokens"].to_numpy().sum())
+        self.writer.add_queries(self.queries.values())
         scheduler = Scheduler(list(self.queries), self.policy, await self._resume())
-        progress = Progress(len(self.queries), self.log)
         running: set[asyncio.Task[None]] = set()
         awaited = 0  # trials handed out whose arrival has not been taken yet
-        flusher = asyncio.create_task(self._keep_flushing())
+        flusher = asyncio.create_task(self._keep_flushing(scheduler))
         flusher.add_done_callback(self._pass_on_failure)
         try:
             while True:
@@ -175,11 +182,11 @@ class _Session:
                 else:
                     scheduler.on_result(query_id, trial, verdict is Verdict.CORRECT)
                 self._check_timeouts()
-                progress.tick(scheduler, self.trials_new, self.tokens_new)
+                self.progress.tick(scheduler, self.trials_new, self.tokens_new)
         finally:
             await _cancel([*running, flusher])
-            self.writer.flush()
-        progress.finish(scheduler, self.trials_new, self.tokens_new)
+            self.writer.close()
+        self.progress.finish(scheduler, self.trials_new, self.tokens_new)
         return self._report(scheduler, time.monotonic() - started)
 
     def _spent(self) -> bool:
@@ -200,21 +207,22 @@ class _Session:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.arrivals.put_nowait(error)
 
-    async def _resume(self) -> list[tuple[str, int, bool]]:
-        """Verdicts already in the pool; rows graded by an older grader or reference are graded again."""
-        graded, waiting = known_verdicts(self.reader, list(self.queries.values()), self.grading.version)
-        if graded or waiting:
-            self.log(f"pool {self.setting.identity}: going on from {len(graded) + len(waiting)} trials")
-        if waiting:
+    async def _resume(self) -> Iterator[tuple[str, int, bool]]:
+        """Verdicts already in the pool; rows graded by an older grader or reference are graded again, and kept."""
+        for name in self.writer.set_aside:
+            self.log(f"pool {self.setting.identity}: set aside {name}")
+        queries = list(self.queries.values())
+        ledger = self.reader.ledger(queries, self.grading.version)
+        if len(ledger):
+            self.log(f"pool {self.setting.identity}: going on from {len(ledger)} trials")
+        if len(waiting := ledger.ungraded):
             self.log(f"regrading {len(waiting)} rows (no grade by this grader and reference yet)")
-        self.verdicts.update(verdict.value for _, _, verdict in graded)
-        done = [(query_id, trial, verdict is Verdict.CORRECT) for query_id, trial, verdict in graded]
-        verdicts = await asyncio.gather(*(self._grade(trial) for trial in waiting))
-        done += [
-            (trial.query_id, trial.trial, verdict is Verdict.CORRECT)
-            for trial, verdict in zip(waiting, verdicts, strict=True)
-        ]
-        return done
+            for trials in self.reader.trials_of(ledger, waiting):
+                await asyncio.gather(*(self._grade(trial) for trial in trials))
+                self.writer.flush()
+            ledger = self.reader.ledger(queries, self.grading.version)
+        self.verdicts = Counter(ledger.verdict_counts())
+        return ledger.graded()
 
     async def _ask(self, query_id: str, trial: int) -> None:
         """One trial, with retries, graded; puts its verdict, or None after the last failure, on the arrivals."""
@@ -277,10 +285,12 @@ class _Session:
                 f"open_pool({str(self.reader.folder)!r}).samples(..., where=\"verdict == 'timeout'\")"
             )
 
-    async def _keep_flushing(self) -> None:
+    async def _keep_flushing(self, scheduler: Scheduler) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
+            self.progress.tick(scheduler, self.trials_new, self.tokens_new)  # also while no reply comes
             self.writer.flush()
+            await asyncio.to_thread(self.writer.compact)
 
     def _report(self, scheduler: Scheduler, seconds: float) -> SamplingReport:
         stuck = scheduler.stuck
@@ -305,6 +315,26 @@ class _Session:
             stuck=stuck,
             budget_spent=self.budget_spent and scheduler.n_finished < len(self.queries),
         )
+
+
+@contextlib.contextmanager
+def _terminate_as_exit() -> Iterator[None]:
+    """A TERM (a batch system's, with seconds of grace) ends ``sample`` in order: requests aborted, pool flushed, 143.
+
+    Only the main thread of a process can listen; elsewhere a TERM costs what was not flushed yet.
+    """
+
+    def exit_in_order(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, exit_in_order)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -11,7 +11,9 @@ from dartlib.synthesis.difficulty import (
     measure_difficulty,
     read_published_counts,
 )
+from dartlib.synthesis.filters import curate, red_flag_table, with_originals
 from dartlib.synthesis.matching import MatchedSet, match_dataset
+from dartlib.synthesis.published_pools import cut_published_pool
 from dartlib.synthesis.replay import counts_of, read_replay, replay_table, replay_teacher
 from dartlib.synthesis.simulation import (
     QuotaPolicy,
@@ -26,6 +28,8 @@ from dartlib.synthesis.stopping import PosteriorStopping, StoppingRule, judge, u
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
 from dartlib.synthesis.synthesize import SynthesisReport, synthesize
 from dartlib.synthesis.temperature import search_temperature
+from dartlib.synthesis.triage import triage
+from dartlib.synthesis.truth import VerifierCard, right_shares
 
 __all__ = [
     "MatchedSet",
@@ -45,6 +49,10 @@ __all__ = [
     "counts_of",
     "cut",
     "cut_by_policy",
+    "VerifierCard",
+    "curate",
+    "cut",
+    "cut_published_pool",
     "data_card",
     "draw_pass_rates",
     "estimate_cost",
@@ -63,7 +71,11 @@ __all__ = [
     "replay_teacher",
     "search_temperature",
     "simulate",
+    "red_flag_table",
+    "right_shares",
     "synthesize",
+    "triage",
     "uniform_quotas",
     "unmet_queries",
+    "with_originals",
 ]

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from dartlib.records import QueryOutcome, SftRow
+from dartlib.synthesis.filters import RED_FLAGS, red_flag_table
+from dartlib.synthesis.truth import ASSUMPTIONS, VerifierCard, right_share_table, right_shares
 
 _HOW = {
     "vrt": "vanilla rejection tuning: the same number of trials for every query",
@@ -23,10 +25,14 @@ def data_card(
     parameters: Mapping[str, object],
     rebuild: str,
     licences: Mapping[str, str],
+    verifier: VerifierCard | None = None,
+    dropped: Mapping[str, int] | None = None,
 ) -> str:
-    """A Markdown card: strategy, counts per level, shortfall, parameters, rebuild command, licences.
+    """A Markdown card: strategy, counts per level, shortfall, red flags, parameters, rebuild command, licences.
 
-    It says what answer matching does not check, and lists the queries that stayed below their quota.
+    It says what answer matching does not check, and lists the queries that stayed below their quota. ``verifier``
+    adds, per bin of fail rates, the share of responses whose answer is truly right; ``dropped`` is what filters
+    took away (`curate`).
     """
     unmet = [outcome for outcome in outcomes if outcome.status not in ("met", "drawn")]
     parts = [
@@ -38,6 +44,11 @@ def data_card(
         _level_table(rows, outcomes),
         "## Queries below their quota",
         _unmet_line(unmet, len(outcomes)),
+        "## Truly right answers",
+        _truth(outcomes, verifier),
+        "## Red flags",
+        _red_flags(rows),
+        f"Dropped by filters: {', '.join(f'{name} {n}' for name, n in (dropped or {}).items() if n) or 'nothing'}.",
         "## Parameters",
         "\n".join(f"- `{name}`: {value!r}" for name, value in parameters.items()),
         "## Make it again",
@@ -48,6 +59,23 @@ def data_card(
         "\n".join(f"- {what}: {licence}" for what, licence in licences.items()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _truth(outcomes: Sequence[QueryOutcome], verifier: VerifierCard | None) -> str:
+    if verifier is None:
+        return "Not estimated: no verifier card was given."
+    table = right_share_table(right_shares(outcomes, verifier))
+    return f"{table}\n\nEstimated from the pass rates and {verifier.source}, {ASSUMPTIONS}."
+
+
+def _red_flags(rows: Sequence[SftRow]) -> str:
+    """Percent of responses with each flag, by level, with Wilson 95 % intervals."""
+    lines = [f"| level | responses | {' | '.join(RED_FLAGS)} |", "| --- | ---: |" + " ---: |" * len(RED_FLAGS)]
+    table = red_flag_table([row.response for row in rows], [row.level for row in rows])
+    for row in table.to_dict("records"):
+        shares = (f"{row[name]:.1%} ({row[f'{name}_low']:.1%} to {row[f'{name}_high']:.1%})" for name in RED_FLAGS)
+        lines.append(f"| {row['group']} | {row['responses']} | {' | '.join(shares)} |")
+    return "\n".join(lines)
 
 
 def _level_table(rows: Sequence[SftRow], outcomes: Sequence[QueryOutcome]) -> str:

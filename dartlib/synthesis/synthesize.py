@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +16,6 @@ from dartlib.queries import Template
 from dartlib.records import (
     Query,
     QueryOutcome,
-    SftRow,
     write_records,
     write_table_atomically,
     write_text_atomically,
@@ -26,8 +24,11 @@ from dartlib.sampling import Budget, Policy, SamplingReport, open_pool, sample
 from dartlib.synthesis.card import data_card
 from dartlib.synthesis.curation import Sample, cut, prefixes
 from dartlib.synthesis.difficulty import Counts, fit_priors
+from dartlib.synthesis.export import write_dataset, write_front_page
+from dartlib.synthesis.filters import curate
 from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule, UnmetQuery, unmet_queries
 from dartlib.synthesis.strategies import DifficultyPolicy, StrategyPolicy, StrategySettings
+from dartlib.synthesis.truth import VerifierCard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,13 +62,18 @@ def synthesize(
     known_counts: Counts | None = None,
     stopping: StoppingRule | None = None,
     budget: Budget | None = None,
+    deduplicate: str = "off",
+    drop_flags: Sequence[str] = (),
+    verifier: VerifierCard | None = None,
     log: Callable[[str], None] = print,
 ) -> SynthesisReport:
     """Sample until every chosen strategy is served, then write its data sets under ``output_folder``.
 
     Writes ``queries.parquet``, ``pool/``, ``samples.parquet`` (trials with grades), ``outcomes.parquet``, and per
-    strategy ``datasets/<strategy>.parquet``, ``.jsonl`` and ``.md`` (its card). Killed and called again it goes on
-    from the pool. ``pool_folder`` lets several runs share one pool. ``known_counts`` (correct, trials) measured
+    strategy ``datasets/<strategy>.parquet``, ``.jsonl`` and ``.md`` (its card), with a ``README.md`` that makes the
+    folder a data set of the Hub. Killed and called again it goes on from the pool. ``pool_folder`` lets several runs
+    share one pool. ``deduplicate`` and ``drop_flags`` filter the rows (see `curate`), after the quotas were met.
+    ``verifier`` lets the cards estimate how many answers are truly right. ``known_counts`` (correct, trials) measured
     elsewhere serve as difficulty in place of the difficulty trials of the queries they name. ``stopping`` gives
     queries up before the cap, by populations fitted on the difficulty trials, which are then drawn first. ``budget``
     ends the sampling; called again with a larger one it goes on. Raises what ``sample`` raises.
@@ -113,8 +119,9 @@ def synthesize(
     rows_of = {}
     for strategy in settings.strategies:
         rows, outcomes = cut(strategy, queries, samples_by_query, settings, report.stuck, policy)
+        rows, dropped = curate(rows, deduplicate=deduplicate, drop=drop_flags)
         stem = output_folder / "datasets" / strategy
-        _write_dataset(stem, rows)
+        write_dataset(stem, rows)
         card = data_card(
             strategy,
             rows,
@@ -122,11 +129,14 @@ def synthesize(
             parameters=parameters | _own_settings(strategy, settings),
             rebuild=rebuild,
             licences=licences,
+            verifier=verifier,
+            dropped=dropped,
         )
         write_text_atomically(stem.with_suffix(".md"), card)
         all_outcomes += outcomes
         rows_of[strategy] = len(rows)
         log(f"{strategy}: {len(rows)} responses to {sum(o.n_correct > 0 for o in outcomes)} of {len(queries)} queries")
+    write_front_page(output_folder / "datasets", rows_of, licences)
     write_records(output_folder / "outcomes.parquet", all_outcomes, QueryOutcome)
     paths = {strategy: output_folder / "datasets" / f"{strategy}.parquet" for strategy in settings.strategies}
     measured = _difficulty_counts(samples_by_query, settings.difficulty_trials) | known
@@ -155,12 +165,6 @@ def _own_settings(strategy: str, settings: StrategySettings) -> dict[str, object
 def _samples(frame: pd.DataFrame) -> list[Sample]:
     columns = frame[["query_id", "trial", "verdict", "response"]]
     return [Sample(*row) for row in columns.itertuples(index=False, name=None)]
-
-
-def _write_dataset(stem: Path, rows: Sequence[SftRow]) -> None:
-    write_records(stem.with_suffix(".parquet"), rows, SftRow)
-    lines = [json.dumps(asdict(row), ensure_ascii=False) for row in rows]
-    write_text_atomically(stem.with_suffix(".jsonl"), "".join(line + "\n" for line in lines))
 
 
 def _write_snapshot(path: Path, frame: pd.DataFrame) -> None:

@@ -1,0 +1,55 @@
+"""Grading a pool again, without its engine: after a newer grader or a corrected reference answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dartlib.grading import GradingPool
+from dartlib.leases import Lease
+from dartlib.records import Grade, Query, Verdict
+from dartlib.sampling.pool import PoolError, PoolWriter, grader_key, read_setting
+from dartlib.sampling.reader import open_pool
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def regrade(
+    path: Path, queries: Sequence[Query] | None = None, *, workers: int = 1, log: Callable[[str], None] = print
+) -> pd.DataFrame:
+    """Grade every trial that has no grade by the present grader and reference; older grades stay beside it.
+
+    ``queries`` (default: those that the pool keeps) may carry corrected references. Returns how verdicts moved:
+    columns before, after, trials ("none": never graded). Killed, it goes on where it was. Raises LeaseHeld while a
+    run fills the pool.
+    """
+    import pandas as pd
+
+    reader = open_pool(path)
+    setting = read_setting(reader.folder)
+    if reader.folder.name != setting.identity:
+        raise PoolError(f"{reader.folder}: this folder was renamed: call it {setting.identity} again")
+    asked = reader.queries() if queries is None else list(queries)
+    before = reader.ledger(asked)
+    with Lease(reader.folder, purpose="regrading"), GradingPool(workers=workers) as grading:
+        writer = PoolWriter(reader.folder.parent, setting)
+        writer.add_queries(asked)
+        ledger = reader.ledger(asked, grading.version)
+        log(f"regrading {len(ledger.ungraded)} of {len(ledger)} rows")
+        by_id = {query.query_id: query for query in asked}
+        for trials in reader.trials_of(ledger, ledger.ungraded):
+            items = [(by_id[trial.query_id], trial.response, trial.finish_reason) for trial in trials]
+            for (query, _, _), trial, graded in zip(items, trials, grading.grade_many(items), strict=True):
+                answer, verdict, reason = graded
+                key = grader_key(grading.version, query)
+                writer.add_grade(Grade(trial.query_id, trial.trial, answer, verdict.value, reason, key))
+            writer.flush()
+        writer.compact()
+        after = reader.ledger(asked, grading.version)
+    names = np.array([*(verdict.value for verdict in Verdict), "none"])  # place -1 is the last one
+    moved = pd.DataFrame({"before": names[before.verdicts], "after": names[after.verdicts]})
+    return moved.value_counts().rename("trials").reset_index()

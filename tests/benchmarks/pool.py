@@ -1,0 +1,125 @@
+"""20 million trials with grades: how long it takes, and how much memory, to count them per query and to resume.
+
+The pool is made in a temporary folder (about 1 GB; TMPDIR chooses where) as a long run leaves it: merged shards of a
+million rows and a tail of small ones. Counting runs in a process of its own, whose peak memory is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dartlib.records import Grade, Query, Trial, make_queries, schema_of
+from dartlib.sampling import Setting, open_pool
+from dartlib.sampling.pool import PoolWriter, grader_key
+from dartlib.sampling.shards import ROWS_PER_GROUP, shard_path
+
+ROWS, QUERIES, SHARD_ROWS = 20_000_000, 14_973, 1_000_000
+SETTING = Setting("weights", "template", 1.6, 0.95, 2048, (), 1)
+LIMITS = {"count_seconds": (60.0, "s"), "peak_gb": (2.0, "GB")}
+
+
+def queries() -> list[Query]:
+    rows = (
+        {"query": f"question {number}", "reference_answer": "7", "level": 1 + number % 5} for number in range(QUERIES)
+    )
+    return make_queries(rows, source="bench", version="1")
+
+
+def fill(folder: Path, rows: int) -> int:
+    """Write the pool; returns the number of correct trials. Row i is trial i // QUERIES of query i % QUERIES."""
+    asked = queries()
+    writer = PoolWriter(folder, SETTING)
+    writer.add_queries(asked)
+    writer.flush()
+    identities = pa.array([query.query_id for query in asked])
+    keys = pa.array([grader_key("bench", query) for query in asked])
+    random = np.random.default_rng(1)
+    correct = 0
+    for first in range(0, rows, SHARD_ROWS):
+        numbers = np.arange(first, min(rows, first + SHARD_ROWS))
+        right = random.random(len(numbers)) < (numbers % QUERIES) / QUERIES
+        correct += int(right.sum())
+        owner, trial = pa.array(numbers % QUERIES), pa.array(numbers // QUERIES)
+        answer = pa.array(np.where(right, "7", random.integers(10, 99, len(numbers)).astype(str)))
+        text = pa.array(random.integers(0, 2**62, len(numbers)).astype(str))
+        same = {"setting": SETTING.identity, "finish_reason": "stop", "engine": "bench", "reason": "number"}
+        columns = {name: pa.repeat(value, len(numbers)) for name, value in same.items()}
+        columns |= {"query_id": identities.take(owner), "trial": trial, "answer": answer, "grader": keys.take(owner)}
+        columns |= {"seed": pa.array(random.integers(0, 2**31, len(numbers))), "n_tokens": trial}
+        columns |= {
+            "logprob_sum": pa.nulls(len(numbers), pa.float64()),
+            "seconds": pa.array(random.random(len(numbers))),
+        }
+        columns |= {"response": pa.compute.binary_join_element_wise("So the answer is", answer, text, " ")}
+        columns |= {"verdict": pa.array(np.where(right, "correct", "wrong"))}
+        last = first + SHARD_ROWS
+        for kind, record in (("trials", Trial), ("grades", Grade)):
+            schema = schema_of(record)
+            table = pa.table([columns[name] for name in schema.names], schema=schema)
+            path = shard_path(writer.folder, kind, first + 2, last + 1)
+            pq.write_table(table, path, compression="zstd", row_group_size=ROWS_PER_GROUP)
+    return correct
+
+
+def count(folder: Path) -> dict[str, float]:
+    """In a fresh process: seconds and peak memory of counting, then seconds of other things people do."""
+    started = time.monotonic()
+    pool = open_pool(folder)
+    counts = pool.ledger(queries(), "bench").counts()
+    found = {"count_seconds": time.monotonic() - started}
+    found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    found |= {"trials": int(counts["trials"].sum()), "correct": int(counts["correct"].sum())}
+    started = time.monotonic()
+    shown = pool.show(counts["query_id"][100])
+    found["show_seconds"] = time.monotonic() - started
+    assert len(shown) == counts["trials"][100] and (shown["verdict"] == "correct").sum() == counts["correct"][100]
+    started = time.monotonic()
+    hard = pool.samples(
+        columns=["trial", "level", "response"], where="level == 1 and verdict == 'correct' and trial < 9"
+    )
+    found |= {"where_seconds": time.monotonic() - started, "where_rows": len(hard)}
+    found["peak_gb_with_where"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--count", type=Path, help=argparse.SUPPRESS)  # the child process
+    options = parser.parse_args()
+    if options.count:
+        print(json.dumps(count(options.count)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.monotonic()
+        correct = fill(Path(folder), options.rows)
+        size = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet")) / 1e9
+        print(f"{options.rows:,} trials made in {time.monotonic() - started:.0f} s, {size:.2f} GB on disk")
+        command = [sys.executable, __file__, "--count", folder]
+        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert (found["trials"], found["correct"]) == (options.rows, correct), "the counts are wrong"
+    rows = []
+    for name, value in found.items():
+        limit, unit = LIMITS.get(name, (None, "GB" if "gb" in name else "s" if "seconds" in name else "rows"))
+        row = {"metric": name, "ours": value, "reference": limit, "reference_name": limit and "limit"}
+        rows.append(row | {"ratio": limit and value / limit, "unit": unit})
+    for row in rows:
+        print(f"{row['metric']:20} {row['ours']:>14,.2f} {row['unit']:8} limit {row['reference']}")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,363 @@
+"""The pool's files: merged, torn, foreign, killed at every step; and its readers against a plain pandas join."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from dartlib.grading import GRADER_VERSION
+from dartlib.leases import Lease, LeaseHeld
+from dartlib.records import Grade, Query, Trial, make_queries, write_records
+from dartlib.sampling import PoolError, Setting, open_pool, regrade, shards
+from dartlib.sampling.pool import PoolWriter, grader_key
+
+SETTING = Setting("weights", "template", 1.0, 1.0, 8, (), 0)
+VERSION = "test/1"
+
+
+def some_queries(count: int) -> list[Query]:
+    rows = ({"query": f"number {n}", "reference_answer": str(n), "level": n % 5 + 1} for n in range(count))
+    return make_queries(rows, source="test", version="1")
+
+
+def trial(query: Query, number: int, text: str = "") -> Trial:
+    response = text or f"{query.query} trial {number}. The answer is {number % 3}."
+    return Trial(query.query_id, number, number, SETTING.identity, response, "stop", 5, None, "stub", 0.1)
+
+
+def grade(query: Query, number: int, verdict: str, version: str = VERSION) -> Grade:
+    return Grade(query.query_id, number, str(number % 3), verdict, "number", grader_key(version, query))
+
+
+def fill(folder: Path, queries: list[Query], flushes: int, compact: bool = False) -> Path:
+    """``flushes`` shards of one trial per query each, graded correct at every even trial number."""
+    writer = PoolWriter(folder, SETTING)
+    writer.add_queries(queries)
+    first = len(list(writer.folder.glob("trials-*"))) and open_pool(writer.folder).trials().num_rows // len(queries)
+    for number in range(first, first + flushes):
+        for query in queries:
+            writer.add_trial(trial(query, number))
+            writer.add_grade(grade(query, number, "wrong" if number % 2 else "correct"))
+        writer.flush()
+        if compact:
+            writer.compact()
+    return writer.folder
+
+
+@pytest.fixture
+def merge_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MERGE_COUNT", 4)
+
+
+def test_merging_keeps_every_row_in_order_and_numbers_go_on(tmp_path: Path, merge_often: None) -> None:
+    queries = some_queries(3)
+    plain, merged = fill(tmp_path / "plain", queries, 21), fill(tmp_path / "merged", queries, 21, compact=True)
+    assert open_pool(merged).trials().equals(open_pool(plain).trials())
+    assert open_pool(merged).grades().equals(open_pool(plain).grades())
+    assert len(shards.list_shards(plain, "trials")) == 21
+    # 4 become one, which with 3 new ones becomes one, and so on: 1-4, 1-7, … 1-19, then flushes 20 and 21
+    assert sorted(path.name for path in merged.glob("trials-*")) == [
+        "trials-000001-000019.parquet", "trials-000020.parquet", "trials-000021.parquet",
+    ]  # fmt: skip
+    fill(tmp_path / "merged", queries, 1)
+    assert shards.last_number(merged) == 22
+
+
+def test_large_shards_are_left_alone_and_row_groups_are_filled(tmp_path: Path, monkeypatch, merge_often: None) -> None:
+    folder = fill(tmp_path, some_queries(3), 8)
+    size = max(path.stat().st_size for path in folder.glob("trials-*"))
+    monkeypatch.setattr(shards, "SMALL_BYTES", 2 * size)
+    monkeypatch.setattr(shards, "ROWS_PER_GROUP", 5)
+    shards.compact(folder, "trials")
+    found = shards.list_shards(folder, "trials")
+    assert 2 <= len(found) <= 4 and sum(shard.last - shard.first + 1 for shard in found) == 8
+    groups = pq.read_metadata(found[0].path)
+    assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups - 1)] == [5] * (groups.num_row_groups - 1)
+    monkeypatch.setattr(shards, "SMALL_BYTES", 1)
+    before = [path.name for path in folder.glob("trials-*")]
+    shards.compact(folder, "trials")
+    assert [path.name for path in folder.glob("trials-*")] == before
+
+
+def test_a_merged_shard_replaces_the_ones_it_holds_also_before_they_are_removed(tmp_path: Path) -> None:
+    folder = fill(tmp_path, some_queries(2), 3)
+    rows = open_pool(folder).trials().to_pylist()
+    write_records(folder / "trials-000001-000002.parquet", [Trial(**row) for row in rows[:4]], Trial)
+    assert open_pool(folder).trials().to_pylist() == rows
+    PoolWriter(tmp_path, SETTING)  # the next run cleans up
+    assert sorted(path.name for path in folder.glob("trials-*")) == [
+        "trials-000001-000002.parquet",
+        "trials-000003.parquet",
+    ]
+
+
+def test_when_a_merged_shard_is_torn_the_ones_it_was_to_replace_count(tmp_path: Path) -> None:
+    folder = fill(tmp_path, some_queries(2), 3)
+    rows = open_pool(folder).trials().to_pylist()
+    (folder / "trials-000001-000003.parquet").write_bytes(b"PAR1 torn")
+    writer = PoolWriter(tmp_path, SETTING)
+    assert len(writer.set_aside) == 1 and writer.set_aside[0].startswith("trials-000001-000003.parquet: not a readable")
+    assert open_pool(folder).trials().to_pylist() == rows
+    assert [path.name for path in (folder / "set-aside").iterdir()] == ["trials-000001-000003.parquet"]
+
+
+def test_torn_and_foreign_files_are_set_aside_and_reported_by_the_next_run(tmp_path: Path) -> None:
+    folder = fill(tmp_path, some_queries(2), 2)
+    rows = open_pool(folder).trials().to_pylist()
+    whole = (folder / "trials-000002.parquet").read_bytes()
+    other = replace(trial(some_queries(1)[0], 7), setting="another-pool")
+    write_records(folder / "trials-000005.parquet", [other], Trial)
+    write_records(folder / "grades-000005.parquet", [other], Trial)
+    (folder / "trials-000006.parquet").write_bytes(whole[: len(whole) // 2])
+    (folder / "trials-mine.parquet").write_bytes(b"not ours")
+    (folder / ".trials-000007.parquet.4242.tmp").write_bytes(whole[:9])
+    (folder / "notes.txt").write_text("a user's own")
+    reader = open_pool(folder)
+    assert reader.trials().to_pylist() == rows and len(reader.unreadable) == 3  # of trials
+    notes = PoolWriter(tmp_path, SETTING).set_aside
+    assert [note.split(":")[0] for note in notes] == [
+        "trials-mine.parquet", "trials-000005.parquet", "trials-000006.parquet", "grades-000005.parquet",
+    ]  # fmt: skip
+    assert "another-pool" in notes[1] and "'answer' is missing" in notes[3]
+    assert len(list((folder / "set-aside").iterdir())) == 4
+    assert (folder / "notes.txt").exists() and not list(folder.glob(".*.tmp"))
+    assert open_pool(folder).trials().to_pylist() == rows and PoolWriter(tmp_path, SETTING).set_aside == []
+
+
+def test_a_shard_with_damaged_pages_is_named_and_the_rest_is_read(tmp_path: Path, merge_often: None) -> None:
+    folder = fill(tmp_path, some_queries(2), 5)
+    path = folder / "trials-000003.parquet"
+    data = bytearray(path.read_bytes())
+    data[4:200] = bytes(196)  # the footer stays whole
+    path.write_bytes(data)
+    reader = open_pool(folder)
+    assert reader.trials(["trial"])["trial"].to_pylist() == [0, 0, 1, 1, 3, 3, 4, 4]
+    assert len(reader.unreadable) == 1 and "trials-000003.parquet: damaged" in reader.unreadable[0]
+    with pytest.raises(ValueError, match="moved to set-aside"):
+        shards.compact(folder, "trials")
+    assert open_pool(folder).trials().num_rows == 8
+
+
+def test_a_pool_of_a_newer_layout_is_refused(tmp_path: Path) -> None:
+    folder = fill(tmp_path, some_queries(1), 1)
+    text = (folder / "setting.json").read_text()
+    (folder / "setting.json").write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
+    for refuse in (lambda: open_pool(folder), lambda: PoolWriter(tmp_path, SETTING)):
+        with pytest.raises(PoolError, match="its layout is 2, this dartlib reads 1"):
+            refuse()
+    (folder / "setting.json").write_text("{")
+    with pytest.raises(PoolError, match=r"setting\.json: not the setting of a pool"):
+        open_pool(folder)
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace", "unlink"])
+def test_kill_at_every_step_of_flushing_and_merging(tmp_path: Path, merge_often: None, name: str) -> None:
+    """A child kills itself before its n-th such system call, n = 0, 1, 2 …; what was flushed is there, once."""
+    queries = some_queries(2)
+    calls = 0
+    for number in range(200):
+        pool = tmp_path / str(number)
+        child = os.fork()
+        if child == 0:
+            _die_at_call(name, number)
+            fill(pool, queries, 5, compact=True)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0
+            break
+        calls += 1
+        folder = next(pool.glob("*"), None)
+        if folder is None or not (folder / "setting.json").exists():
+            continue
+        before = _flushed(folder)
+        assert len(set(before)) == len(before), "a trial is there twice"
+        assert set(before) == {(query.query_id, n) for query in queries for n in range(len(before) // 2)}
+        fill(pool, queries, 2, compact=True)
+        after = _flushed(folder)
+        assert after[: len(before)] == before and len(after) == len(before) + 4
+        assert not list(folder.glob(".*.tmp")) and not (folder / "set-aside").exists()
+    assert calls >= 14  # 1 setting, 1 + 5 + 5 shards, 2 merged; unlink: also 4 + 4 replaced ones
+
+
+def _die_at_call(name: str, number: int) -> None:
+    real, count = getattr(os, name), iter(range(10**6))
+
+    def deadly(*arguments, **options):
+        if next(count) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **options)
+
+    setattr(os, name, deadly)
+
+
+def _flushed(folder: Path) -> list[tuple[str, int]]:
+    return [(row["query_id"], row["trial"]) for row in open_pool(folder).trials(["query_id", "trial"]).to_pylist()]
+
+
+def test_readers_see_whole_flushes_while_a_run_writes_and_merges(tmp_path: Path, merge_often: None) -> None:
+    queries = some_queries(5)
+    fill(tmp_path, queries, 1)
+    folder = next(tmp_path.glob("*"))
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            fill(tmp_path, queries, 5, compact=True)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = 0
+    try:
+        ends = time.monotonic() + 2
+        while time.monotonic() < ends:
+            rows = open_pool(folder).samples(columns=["query_id", "trial"])
+            assert len(rows) >= seen and len(rows) % 5 == 0 and not rows.duplicated().any()
+            seen = len(rows)
+    finally:
+        stop.set()
+        thread.join()
+    assert seen > 5
+
+
+def random_pool(folder: Path, seed: int) -> tuple[list[Query], pd.DataFrame, pd.DataFrame]:
+    """A pool with gaps, repeats, ungraded trials, several graders and a query nobody knows; and its raw rows."""
+    choose = random.Random(seed)
+    queries = some_queries(6)
+    stranger = replace(queries[0], query_id="stranger")
+    writer = PoolWriter(folder, SETTING)
+    writer.add_queries(queries)
+    trials, grades = [], []
+    for _ in range(6):
+        for _ in range(20):
+            query, number = choose.choice([*queries, stranger]), choose.randrange(12)
+            trials.append(trial(query, number, f"text {number} of {query.query_id}"))
+            writer.add_trial(trials[-1])
+            for _ in range(choose.choice([0, 1, 1, 2])):
+                version = choose.choice([VERSION, "older"])
+                grades.append(grade(query, number, choose.choice(["correct", "wrong", "no_answer"]), version))
+                writer.add_grade(grades[-1])
+        writer.flush()
+    return queries, pd.DataFrame([asdict(one) for one in trials]), pd.DataFrame([asdict(one) for one in grades])
+
+
+@pytest.mark.parametrize("version", [None, VERSION])
+@pytest.mark.parametrize("where", [None, "level >= 2 and verdict == 'correct'", "trial < 4 and not verdict == 'wrong'"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_samples_equal_a_plain_pandas_join(tmp_path: Path, version: str | None, where: str | None, seed: int) -> None:
+    queries, trials, grades = random_pool(tmp_path, seed)
+    if version is not None:
+        keys = {query.query_id: grader_key(version, query) for query in queries}
+        grades = grades[grades["grader"] == grades["query_id"].map(keys)]
+    expected = trials.drop_duplicates(["query_id", "trial"]).merge(
+        pd.DataFrame([asdict(q) for q in queries]), on="query_id"
+    )
+    expected = expected.merge(
+        grades.drop_duplicates(["query_id", "trial"], keep="last"), on=["query_id", "trial"], how="left"
+    )
+    expected = expected.sort_values(["query_id", "trial"], ignore_index=True)
+    if where:
+        expected = expected.query(where).reset_index(drop=True)
+    found = open_pool(tmp_path).samples(None, version, where=where)
+    columns = ["query_id", "trial", "response", "level", "reference_answer", "verdict", "answer", "reason"]
+    pd.testing.assert_frame_equal(found[columns], expected[columns], check_dtype=False)
+    part = open_pool(tmp_path).samples(queries, version, columns=["response", "verdict"], where=where)
+    pd.testing.assert_frame_equal(part, expected[["response", "verdict"]], check_dtype=False)
+    counts = open_pool(tmp_path).ledger(None, version).counts().set_index("query_id")
+    if not where:
+        assert counts["trials"].to_dict() == expected.groupby("query_id").size().to_dict()
+        right = expected[expected["verdict"] == "correct"].groupby("query_id").size()
+        assert counts["correct"].to_dict() == {query.query_id: right.get(query.query_id, 0) for query in queries}
+
+
+def test_only_needed_columns_leave_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fill(tmp_path, some_queries(3), 4)
+    read: list[list[str]] = []
+    real_group, real_batches = pq.ParquetFile.read_row_group, pq.ParquetFile.iter_batches
+
+    def read_group(self, group, columns):
+        read.append(list(columns))
+        return real_group(self, group, columns=columns)
+
+    def batches(self, rows, columns=None):
+        read.append(list(columns))
+        return real_batches(self, rows, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", read_group)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", batches)
+    open_pool(folder).ledger(grader_version=VERSION)
+    assert {name for columns in read for name in columns} == {"query_id", "trial", "verdict", "grader"}
+    read.clear()
+    found = open_pool(folder).samples(columns=["response"], where="trial == 2 and verdict == 'correct'")
+    assert len(found) == 3 and sum("response" in columns for columns in read) == 1  # one of four shards has hits
+    assert "seed" not in {name for columns in read for name in columns}
+
+
+def test_wrong_names_are_refused_with_the_closest(tmp_path: Path) -> None:
+    pool = open_pool(fill(tmp_path, some_queries(1), 1))
+    with pytest.raises(PoolError, match="no column 'verdit'; the closest is 'verdict'"):
+        pool.samples(columns=["verdit"])
+    with pytest.raises(PoolError, match="no pandas query string"):
+        pool.samples(where="level = 5")
+    with pytest.raises(PoolError, match="no query 'nobody' was asked here"):
+        pool.show("nobody")
+
+
+def test_the_pool_keeps_the_texts_and_a_corrected_reference_replaces_the_old_one(tmp_path: Path) -> None:
+    queries = some_queries(3)
+    folder = fill(tmp_path, queries, 1)
+    assert open_pool(folder).queries() == queries
+    corrected = [queries[0], replace(queries[1], reference_answer="42"), queries[2]]
+    fill(tmp_path, corrected, 1)
+    assert open_pool(folder).queries() == corrected
+    fill(tmp_path, corrected, 1)
+    assert sum(pq.read_metadata(path).num_rows for path in folder.glob("queries-*")) == 4  # nothing is kept twice
+
+
+def test_show_prints_every_trial_of_one_query(tmp_path: Path) -> None:
+    queries = some_queries(3)
+    shown = open_pool(fill(tmp_path, queries, 4)).show(queries[1].query_id)
+    assert list(shown["trial"]) == [0, 1, 2, 3]
+    assert list(shown["verdict"]) == ["correct", "wrong"] * 2 and set(shown["reference_answer"]) == {"1"}
+
+
+def test_the_ledger_speaks_of_asked_queries_only(tmp_path: Path) -> None:
+    queries = some_queries(3)
+    folder = fill(tmp_path, queries, 4)
+    ledger = open_pool(folder).ledger(queries[1:2])
+    assert list(ledger.graded()) == [(queries[1].query_id, n, n % 2 == 0) for n in range(4)]
+    assert ledger.verdict_counts() == {"correct": 2, "wrong": 2, "no_answer": 0, "timeout": 0, "error": 0}
+    none = open_pool(folder).ledger([])
+    assert len(none) == 0 and list(none.graded()) == []
+    other = open_pool(folder).ledger(queries, "no such grader")
+    assert len(other.ungraded) == 12 and list(other.graded()) == []
+
+
+def test_regrading_needs_no_engine_and_says_what_moved(tmp_path: Path) -> None:
+    queries = some_queries(2)  # references 0 and 1; answers go 0, 1, 2, 0, …
+    folder = fill(tmp_path, queries, 6)
+    lines: list[str] = []
+    moved = regrade(tmp_path, log=lines.append)
+    assert lines == ["regrading 12 of 12 rows"]
+    # before: even trials correct. after: query 0 correct at trials 0, 3; query 1 at 1, 4
+    assert {(row.before, row.after): row.trials for row in moved.itertuples()} == {
+        ("correct", "correct"): 2, ("wrong", "correct"): 2, ("correct", "wrong"): 4, ("wrong", "wrong"): 4,
+    }  # fmt: skip
+    assert open_pool(folder).ledger(grader_version=GRADER_VERSION).verdict_counts()["correct"] == 4
+    regrade(folder, log=lines.append)
+    assert lines[-1] == "regrading 0 of 12 rows"
+    regrade(folder, [replace(queries[1], reference_answer="2")], log=lines.append)
+    assert lines[-1] == "regrading 6 of 6 rows"
+    assert np.flatnonzero(open_pool(folder).show(queries[1].query_id)["verdict"] == "correct").tolist() == [2, 5]
+    with Lease(folder, purpose="a test"), pytest.raises(LeaseHeld):
+        regrade(folder)
