@@ -151,3 +151,15 @@ def test_unmet_queries_come_with_their_posterior_most_promising_first() -> None:
 def test_senseless_rules_are_refused(bad: tuple[float, int, float]) -> None:
     with pytest.raises(ValueError, match="threshold|patience"):
         StoppingRule(*bad)
+
+
+def test_giving_up_wastes_little_of_what_is_in_flight() -> None:
+    """Trials behind the next look may be void, so they are asked only within the waste budget."""
+    names = [f"q{number}" for number in range(300)]
+    rates = dict(zip(names, [0.004] * 150 + [0.5] * 150, strict=True))
+    teacher = SimulatedTeacher(rates, dict.fromkeys(names, 10.0), 512, 3)
+    chosen = StrategySettings(("uniform",), 8, 1, 30, 1, 512)
+    policy = StrategyPolicy(chosen, stopping=stopping(0.1, patience=64))
+    run = simulate(teacher, policy, slots=128, tokens_per_second=100.0)
+    assert run.trials <= 1.015 * run.least_possible
+    assert run.busy_share() > 0.95

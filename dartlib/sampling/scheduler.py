@@ -239,15 +239,16 @@ class Scheduler:
         if state.finished or state.stuck:
             return
         state.stamp += 1
-        demand, in_flight = state.demand, state.in_flight
+        demand, in_flight, upcoming = state.demand, state.in_flight, state.upcoming
         need = (demand.quota or 0) - state.n_correct
-        if state.risk or (in_flight > need > 0 and state.upcoming > demand.trials):
-            self._set_risk(state, self._excess(state, in_flight))
+        certain = demand.cap if demand.review is None else demand.review
+        if state.risk or (need > 0 and upcoming > demand.trials and (in_flight > need or upcoming > certain)):
+            self._set_risk(state, self._expected_waste(state, 0))
         if not state.returned:
-            if state.upcoming >= demand.cap:
+            if upcoming >= demand.cap:
                 state.level = None
                 return
-            without_risk = in_flight < need or state.upcoming < demand.trials
+            without_risk = upcoming < demand.trials or (in_flight < need and upcoming < certain)
         else:
             without_risk = self._gap_is_needed(state)
         if without_risk:
@@ -290,7 +291,7 @@ class Scheduler:
         for state in self._unpriced:
             state.unpriced = False
             if state.level is None and not (state.finished or state.stuck) and state.upcoming < state.demand.cap:
-                price = self._excess(state, state.in_flight + 1) - state.risk
+                price = self._expected_waste(state, 1) - state.risk
                 heapq.heappush(self._risky, (price, state.stamp, state.number))
         self._unpriced.clear()
         while self._risky:
@@ -304,12 +305,18 @@ class Scheduler:
             heapq.heappop(self._risky)
         return None
 
-    def _excess(self, state: _State, in_flight: int) -> float:
-        need = state.need()
-        if need == 0 or in_flight <= need:
+    def _expected_waste(self, state: _State, more: int) -> float:
+        """Of the trials in flight and ``more`` new ones: those behind the quota, and all that a review may void."""
+        demand, in_flight, need = state.demand, state.in_flight + more, state.need()
+        if need == 0:
             return 0.0
-        wrong = state.n_known - state.n_correct
-        return expected_excess(PRIOR[0] + state.n_correct, PRIOR[1] + wrong, in_flight, need)
+        behind = 0.0
+        if in_flight > need:
+            wrong = state.n_known - state.n_correct
+            behind = expected_excess(PRIOR[0] + state.n_correct, PRIOR[1] + wrong, in_flight, need)
+        if demand.review is not None:
+            behind += max(0, state.upcoming + more - max(demand.review, demand.trials))
+        return behind
 
     def _set_risk(self, state: _State, risk: float) -> None:
         self._risk_in_flight += risk - state.risk

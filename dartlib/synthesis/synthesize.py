@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -80,12 +79,7 @@ def synthesize(
     """
     write_records(output_folder / "queries.parquet", queries, Query)
 
-    started = time.monotonic()
-
-    def draw(policy: Policy) -> SamplingReport:
-        left = budget
-        if budget is not None and budget.hours is not None:
-            left = replace(budget, hours=max(1e-6, budget.hours - (time.monotonic() - started) / 3600))
+    def draw(policy: Policy, allowed: Budget | None) -> SamplingReport:
         return sample(
             queries,
             engine=engine,
@@ -94,22 +88,13 @@ def synthesize(
             sampling_seed=sampling_seed,
             policy=policy,
             pool_folder=pool_folder or output_folder / "pool",
-            budget=left,
+            budget=allowed,
             log=log,
         )
 
-    levels = {query.query_id: query.level for query in queries}
+    levels = _levels(queries)
     known = {query_id: count for query_id, count in (known_counts or {}).items() if query_id in levels}
-    rates = {query_id: 1 - correct / trials for query_id, (correct, trials) in known.items()}
-    policy = StrategyPolicy(settings, fail_rates=rates)
-    if stopping is not None:
-        report = draw(DifficultyPolicy(settings, known))
-        frame = open_pool(report.pool).samples(queries, GRADER_VERSION)
-        counts = _difficulty_counts(prefixes(_samples(frame)), settings.difficulty_trials) | known
-        rule = PosteriorStopping(stopping, fit_priors(counts, levels), max(settings.difficulty_trials, FIRST_REVIEW))
-        policy = StrategyPolicy(settings, fail_rates=rates, stopping=rule, levels=levels)
-    if stopping is None or not report.budget_spent:
-        report = draw(policy)
+    report, policy = _draw_pool(draw, queries, settings, known, stopping, budget)
     frame = open_pool(report.pool).samples(queries, GRADER_VERSION)
     _write_snapshot(output_folder / "samples.parquet", frame)
     samples_by_query = prefixes(_samples(frame))
@@ -142,6 +127,36 @@ def synthesize(
     measured = _difficulty_counts(samples_by_query, settings.difficulty_trials) | known
     unmet = unmet_queries(all_outcomes, fit_priors(measured, levels)) if measured else []
     return SynthesisReport(report, paths, rows_of, all_outcomes, unmet)
+
+
+def _draw_pool(
+    draw: Callable[[Policy, Budget | None], SamplingReport],
+    queries: Sequence[Query],
+    settings: StrategySettings,
+    known: Counts,
+    stopping: StoppingRule | None,
+    budget: Budget | None,
+) -> tuple[SamplingReport, StrategyPolicy]:
+    """Draw until every strategy is served; with a stopping rule, first the difficulty trials its populations need."""
+    rates = {query_id: 1 - correct / trials for query_id, (correct, trials) in known.items()}
+    policy = StrategyPolicy(settings, fail_rates=rates)
+    if stopping is None:
+        return draw(policy, budget), policy
+    report = draw(DifficultyPolicy(settings, known), budget)
+    samples = prefixes(_samples(open_pool(report.pool).samples(queries, GRADER_VERSION)))
+    counts = _difficulty_counts(samples, settings.difficulty_trials) | dict(known)
+    if report.budget_spent or not counts:
+        return report, policy
+    levels = _levels(queries)
+    rule = PosteriorStopping(stopping, fit_priors(counts, levels), max(settings.difficulty_trials, FIRST_REVIEW))
+    policy = StrategyPolicy(settings, fail_rates=rates, stopping=rule, levels=levels)
+    if budget is not None and budget.hours is not None:
+        budget = replace(budget, hours=max(1e-6, budget.hours - report.seconds / 3600))
+    return draw(policy, budget), policy
+
+
+def _levels(queries: Sequence[Query]) -> dict[str, int | None]:
+    return {query.query_id: query.level for query in queries}
 
 
 def _difficulty_counts(
