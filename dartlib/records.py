@@ -117,8 +117,8 @@ class QueryOutcome:
 
     ``n_difficulty`` / ``n_difficulty_correct`` count the difficulty trials behind ``fail_rate``; ``quota`` is
     None for ``vrt``; ``n_trials`` counts trials up to the index that met the quota or the cap; ``n_correct``
-    is the number of rows it gave. ``status`` is ``met``, ``cap``, ``stuck`` (the engine failed), ``budget``
-    (the run ended first) or ``drawn`` (vrt).
+    is the number of rows it gave. ``status`` is ``met``, ``cap``, ``given up`` (by a stopping rule), ``stuck`` (the
+    engine failed), ``budget`` (the run ended first) or ``drawn`` (vrt).
     """
 
     query_id: str

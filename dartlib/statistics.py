@@ -182,6 +182,85 @@ def posterior(a: float, b: float, successes: int, trials: int) -> tuple[float, f
     return a + successes, b + trials - successes
 
 
+class ZeroInflatedBeta(NamedTuple):
+    """Belief about a pass rate: exactly 0 with probability ``zero``, else Beta(``a``, ``b``)."""
+
+    zero: float
+    a: float
+    b: float
+
+    @property
+    def mean(self) -> float:
+        """Expected pass rate."""
+        return (1 - self.zero) * self.a / (self.a + self.b)
+
+    def after(self, successes: int, trials: int) -> ZeroInflatedBeta:
+        """The belief after ``successes`` in ``trials``: one success proves that the rate is not 0."""
+        _check_counts(successes, trials)
+        a, b = posterior(self.a, self.b, successes, trials)
+        if successes or not self.zero:
+            return ZeroInflatedBeta(0.0, a, b)
+        all_wrong = math.exp(_log_beta(a, b) - _log_beta(self.a, self.b))
+        return ZeroInflatedBeta(self.zero / (self.zero + (1 - self.zero) * all_wrong), a, b)
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Equal-tailed credible interval of the pass rate."""
+        from scipy.special import betaincinv
+
+        tail = (1 - _check_confidence(confidence)) / 2
+        low, high = (max(0.0, (share - self.zero) / max(1 - self.zero, 1e-12)) for share in (tail, 1 - tail))
+        return float(betaincinv(self.a, self.b, low)), float(betaincinv(self.a, self.b, high))
+
+    def chance(self, successes: int, trials: int) -> float:
+        """Probability of at least ``successes`` in ``trials`` further trials (beta-binomial, exact sum)."""
+        if successes <= 0:
+            return 1.0
+        if successes > trials:
+            return 0.0
+        from scipy.special import betaln, gammaln
+
+        fewer = np.arange(successes)
+        log_choose = gammaln(trials + 1) - gammaln(fewer + 1) - gammaln(trials - fewer + 1)
+        logs = log_choose + betaln(self.a + fewer, self.b + trials - fewer) - betaln(self.a, self.b)
+        return float((1 - self.zero) * max(0.0, 1 - np.exp(logs).sum()))
+
+
+def fit_zero_inflated_beta(successes: Sequence[int], trials: Sequence[int]) -> ZeroInflatedBeta:
+    """Population of pass rates in which a share of the queries is never solved, by maximum likelihood.
+
+    One entry per query. Starts from ``fit_beta`` and keeps its answer (``zero`` = 0) unless a zero share makes the
+    data more likely; so with few queries, or none without a success, there is no zero share.
+    """
+    a, b = fit_beta(successes, trials)
+    counts = Counter((int(s), int(n)) for s, n in zip(successes, trials, strict=True) if n > 0)
+    never = sum(count for (s, _), count in counts.items() if s == 0)
+    if never == 0 or never == counts.total():
+        return ZeroInflatedBeta(0.0, a, b)
+    from scipy.optimize import minimize
+    from scipy.special import betaln
+
+    pairs = np.array(list(counts), dtype=np.float64)
+    weights = np.array(list(counts.values()), dtype=np.float64)
+    right, tried = pairs[:, 0], pairs[:, 1]
+
+    def loss(parameters: FloatArray) -> float:
+        zero, alpha, beta = parameters[0], *np.exp(parameters[1:])
+        likelihood = (1 - zero) * np.exp(betaln(alpha + right, beta + tried - right) - betaln(alpha, beta))
+        return float(-(weights * np.log(np.where(right == 0, zero + likelihood, likelihood) + 1e-300)).sum())
+
+    inner = (math.log(_SMALLEST), math.log(_LARGEST))
+    plain = np.array([0.0, math.log(a), math.log(b)])
+    start = np.array([never / counts.total() / 2, math.log(a), math.log(b)])
+    found: Any = minimize(loss, start, bounds=[(0.0, never / counts.total()), inner, inner], method="L-BFGS-B")
+    if found.fun >= loss(plain) - 1e-9:
+        return ZeroInflatedBeta(0.0, a, b)
+    return ZeroInflatedBeta(float(found.x[0]), *(float(value) for value in np.exp(found.x[1:])))
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
 @lru_cache(maxsize=65536)
 def expected_excess(a: float, b: float, in_flight: int, need: int) -> float:
     """Expected number of trials after the one that brings success ``need``, among ``in_flight`` trials.

@@ -20,7 +20,7 @@ TOP_LEVEL = {
     ".ci", ".gitignore", ".pre-commit-config.yaml", "CITATION.cff", "LICENSE", "Makefile", "README.md", "dartlib",
     "environment.yml", "figures", "locks", "notebooks", "papermill_runs", "pyproject.toml", "tests",
 }  # fmt: skip
-LINE_BUDGET = 6400
+LINE_BUDGET = 7300
 
 
 def committed() -> list[Path]:

@@ -8,6 +8,7 @@ from dartlib.published import MARKS, load_published, published_names
 
 ROWS = {
     "average_accuracy": 10,
+    "calibrated_pass_rates": 14973,
     "dataset_comparison": 9,
     "main_results": 219,
     "metamathqa_by_level": 36,

@@ -11,7 +11,7 @@ from stub_engine import SAMPLING, TEMPLATE, StubEngine, fail_first, numbered_que
 from dartlib import records
 from dartlib.grading import GRADER_VERSION
 from dartlib.leases import Lease, LeaseHeld
-from dartlib.sampling import Demand, SamplingError, open_pool, runner, sample, trial_seed
+from dartlib.sampling import Budget, Demand, SamplingError, open_pool, runner, sample, trial_seed
 
 
 class Quota:
@@ -21,7 +21,7 @@ class Quota:
         return Demand(4, 3, 12)
 
 
-def draw(pool: Path, engine: StubEngine, rates=(1.0, 0.5, 0.2, 0.0), policy=None, log=lambda line: None):
+def draw(pool: Path, engine: StubEngine, rates=(1.0, 0.5, 0.2, 0.0), policy=None, log=lambda line: None, budget=None):
     return sample(
         numbered_queries(rates),
         engine=engine,
@@ -30,6 +30,7 @@ def draw(pool: Path, engine: StubEngine, rates=(1.0, 0.5, 0.2, 0.0), policy=None
         sampling_seed=3,
         policy=policy or Quota(),
         pool_folder=pool,
+        budget=budget,
         log=log,
     )
 
@@ -251,3 +252,31 @@ def test_the_first_trial_goes_alone_to_fill_the_prefix_cache(tmp_path: Path) -> 
     engine = StubEngine(slots=8, delay=0.002, fault=lambda number: in_flight.append(engine.in_flight))
     draw(tmp_path / "pool", engine)
     assert in_flight[:2] == [1, 1] and max(in_flight) == 8
+
+
+def test_a_token_budget_ends_the_run_cleanly_and_can_be_raised(tmp_path: Path) -> None:
+    """Stub responses have 5 tokens: 60 tokens are 12 trials, whatever is in flight. Raised, the run goes on."""
+    lines: list[str] = []
+    report = draw(tmp_path / "pool", StubEngine(slots=3, delay=0.001), budget=Budget(tokens=60), log=lines.append)
+    assert report.budget_spent and report.tokens_new == 60 and not report.stuck
+    assert any("budget of 60 tokens is spent" in line for line in lines)
+    same = draw(tmp_path / "pool", StubEngine(slots=3), budget=Budget(tokens=60))
+    assert same.budget_spent and same.trials_new == 0, "tokens of earlier calls count"
+    rest = draw(tmp_path / "pool", StubEngine(slots=7), budget=Budget(tokens=10_000, hours=1.0))
+    whole = draw(tmp_path / "whole", StubEngine(slots=1))
+    assert not rest.budget_spent and not whole.budget_spent
+    assert rest.finished == 4 and rest.trials_in_pool == rest.trials_new + 12
+    ended, uninterrupted = pool_rows(report.pool), pool_rows(whole.pool)
+    assert {key: ended[key] for key in uninterrupted} == uninterrupted
+
+
+def test_an_hour_budget_hands_out_nothing_once_it_is_over(tmp_path: Path) -> None:
+    report = draw(tmp_path / "pool", StubEngine(slots=2, delay=0.3), budget=Budget(hours=0.05 / 3600))
+    assert report.budget_spent and 0 < report.trials_in_pool <= 3 and report.finished < 4
+
+
+def test_a_budget_that_is_not_needed_is_not_spent(tmp_path: Path) -> None:
+    report = draw(tmp_path / "pool", StubEngine(), budget=Budget(tokens=10**6))
+    assert not report.budget_spent and report.finished == 4
+    with pytest.raises(ValueError, match="0 tokens allows nothing"):
+        Budget(tokens=0)

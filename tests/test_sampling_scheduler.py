@@ -206,3 +206,72 @@ def test_a_repeated_result_is_ignored() -> None:
 def test_a_demand_that_cannot_be_met_is_refused() -> None:
     with pytest.raises(ValueError, match="raise the cap"):
         Demand(trials=5, quota=None, cap=4)
+
+
+class GiveUp:
+    """At eight and at twelve trials, queries without a correct one are given up; at twelve the quota grows."""
+
+    def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
+        if len(prefix) < 8:
+            return Demand(2, 3, 30, review=8)
+        if not any(prefix):
+            return Demand(2, 3, len(prefix))
+        return Demand(2, 3, 30, review=12) if len(prefix) < 12 else Demand(2, 5, 30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rates=st.lists(st.sampled_from([0.0, 0.05, 0.1, 0.3, 0.9]), min_size=1, max_size=6),
+    slots=st.integers(1, 60),
+    timing=st.integers(0, 1000),
+    restart_after=st.integers(0, 40),
+)
+def test_reviews_see_the_prefix_that_sequential_drawing_shows(rates, slots, timing, restart_after) -> None:
+    answers = {f"q{number}": coin(f"q{number}", rate) for number, rate in enumerate(rates)}
+    order, asked = random.Random(timing), []
+    first, policy = Scheduler(list(answers), GiveUp(), waste_share=0.5), GiveUp()
+    in_flight: list[tuple[str, int]] = []
+    pool: dict[tuple[str, int], bool] = {}
+    while len(pool) < restart_after:
+        while len(in_flight) < slots and (chosen := first.next_trial()) is not None:
+            in_flight.append(chosen)
+        if not in_flight:
+            break
+        query_id, trial = in_flight.pop(order.randrange(len(in_flight)))
+        pool[query_id, trial] = answers[query_id](trial)
+        first.on_result(query_id, trial, pool[query_id, trial])
+    second = Scheduler(list(answers), policy, [(*key, right) for key, right in pool.items()], waste_share=0.5)
+    asked = drive(second, answers, slots, order)
+    for query_id, verdict in answers.items():
+        prefix: list[bool] = []
+        while True:
+            found = sum(prefix)
+            if len(prefix) >= 2 and (
+                found >= (5 if len(prefix) >= 12 else 3) or len(prefix) == 30 or (len(prefix) in (8, 12) and not found)
+            ):
+                break
+            prefix.append(verdict(len(prefix)))
+        assert second.counted()[query_id] == (len(prefix), sum(prefix))
+    assert second.n_finished == len(rates)
+    counted = sum(trials for trials, _ in second.counted().values())
+    assert second.realised_waste == len(set(asked) | set(pool)) - counted
+
+
+def test_equally_hard_queries_take_turns() -> None:
+    scheduler = Scheduler(["a", "b", "c"], FixedPolicy(Demand(0, 4, 9)))
+    assert [scheduler.next_trial() for _ in range(6)] == [(name, trial) for trial in (0, 1) for name in "abc"]
+
+
+def test_work_per_trial_does_not_grow_with_the_cap() -> None:
+    """One hopeless query: the last thousand of 20,000 trials take the steps of the first thousand."""
+    calls = 0
+
+    class Counting:
+        def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
+            nonlocal calls
+            calls += 1
+            return Demand(0, 40, 20_000)
+
+    scheduler = Scheduler(["q"], Counting())
+    drive(scheduler, {"q": lambda trial: False}, slots=8, order=random.Random(0))
+    assert scheduler.counted() == {"q": (20_000, 0)} and calls == 1

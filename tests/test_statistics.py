@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from scipy.stats import betabinom, binomtest
 
 from dartlib.statistics import (
+    ZeroInflatedBeta,
     bootstrap_interval,
     compare_paired,
     expected_excess,
     fit_beta,
+    fit_zero_inflated_beta,
     holm,
     pass_at_k,
     posterior,
@@ -193,3 +195,44 @@ def test_expected_excess_is_fast_enough_for_a_scheduler():
         expected_excess(*arguments)
     assert (time.perf_counter() - started) / len(fresh) < 200e-6  # about 10 microseconds on a quiet machine
     assert math.isfinite(expected_excess(0.01, 1000.0, 8192, 192))
+
+
+def test_zero_inflated_update_by_hand():
+    prior = ZeroInflatedBeta(0.5, 1.0, 1.0)
+    # a flat rate fails once with probability 1/2, a never-solved query always: 1/2 : 1/4
+    assert prior.after(0, 1) == pytest.approx((2 / 3, 1.0, 2.0))
+    assert prior.after(1, 3) == (0.0, 2.0, 3.0)
+    assert prior.mean == 0.25
+    assert prior.after(0, 3).after(0, 4) == pytest.approx(prior.after(0, 7))
+
+
+def test_chance_of_further_successes_by_hand():
+    # under a flat rate every number of successes among n is equally likely
+    flat = ZeroInflatedBeta(0.0, 1.0, 1.0)
+    assert flat.chance(3, 9) == pytest.approx(7 / 10)
+    assert ZeroInflatedBeta(0.4, 1.0, 1.0).chance(3, 9) == pytest.approx(0.6 * 7 / 10)
+    assert (flat.chance(0, 5), flat.chance(6, 5)) == (1.0, 0.0)
+    from scipy.stats import betabinom
+
+    assert ZeroInflatedBeta(0.0, 0.3, 4.0).chance(20, 500) == pytest.approx(betabinom(500, 0.3, 4.0).sf(19))
+
+
+def test_credible_interval_holds_its_share():
+    low, high = ZeroInflatedBeta(0.2, 2.0, 5.0).interval(0.9)
+    from scipy.stats import beta
+
+    assert low == 0.0  # a fifth of the mass is at zero
+    assert 0.2 + 0.8 * beta(2, 5).cdf(high) == pytest.approx(0.95)
+    assert ZeroInflatedBeta(0.99, 2.0, 5.0).interval(0.9) == (0.0, 0.0)
+
+
+def test_fit_zero_inflated_beta_recovers_a_population():
+    generator = np.random.default_rng(11)
+    rates = np.where(generator.random(4000) < 0.15, 0.0, generator.beta(0.8, 1.5, 4000))
+    zero, a, b = fit_zero_inflated_beta(generator.binomial(40, rates).tolist(), [40] * 4000)
+    assert zero == pytest.approx(0.15, abs=0.03)
+    assert (a, b) == (pytest.approx(0.8, abs=0.1), pytest.approx(1.5, abs=0.15))
+    plain = generator.beta(3, 2, 1000)
+    found = fit_zero_inflated_beta(generator.binomial(20, plain).tolist(), [20] * 1000)
+    assert found.zero < 0.01
+    assert fit_zero_inflated_beta([0, 0, 0], [5, 5, 5]).zero == 0.0

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from stub_engine import SAMPLING, TEMPLATE, StubEngine, numbered_queries
 
 from dartlib.records import QueryOutcome, SftRow, read_records
+from dartlib.sampling import Budget
 from dartlib.synthesis import (
     Sample,
+    StoppingRule,
     StrategySettings,
     allocation,
     cut,
@@ -155,7 +157,9 @@ def test_matching_never_pads() -> None:
         match_rows([], 3, 0)
 
 
-def make(folder: Path, engine: StubEngine, settings: StrategySettings = SETTINGS, rates=(1.0, 0.6, 0.3, 0.1, 0.0)):
+def make(
+    folder: Path, engine: StubEngine, settings: StrategySettings = SETTINGS, rates=(1.0, 0.6, 0.3, 0.1, 0.0), **options
+):
     return synthesize(
         numbered_queries(rates),
         engine=engine,
@@ -167,6 +171,7 @@ def make(folder: Path, engine: StubEngine, settings: StrategySettings = SETTINGS
         rebuild="make again",
         licences={"teacher": "none"},
         log=lambda line: None,
+        **options,
     )
 
 
@@ -202,3 +207,63 @@ def test_a_second_call_changes_no_byte(tmp_path: Path) -> None:
     make(tmp_path, engine)
     assert engine.requests == 0
     assert {path: path.read_bytes() for path in (tmp_path / "datasets").iterdir()} == before
+
+
+def test_a_stopping_rule_gives_up_by_the_numbered_trials_alone(tmp_path: Path) -> None:
+    """The same rows, outcomes and listed queries at any concurrency; hopeless queries end before the cap."""
+    settings = StrategySettings(("vrt", "uniform", "prop2diff"), 8, 10, 4, 12, 80)
+    rates = [0.0] * 6 + [0.03] * 6 + [0.5] * 8 + [0.9] * 5
+    reports = [
+        make(
+            tmp_path / str(slots),
+            StubEngine(slots=slots, delay=0.0005, timing=slots),
+            settings,
+            rates,
+            stopping=StoppingRule(threshold=0.5, patience=20),
+        )
+        for slots in (1, 30)
+    ]
+    assert reports[0].outcomes == reports[1].outcomes and reports[0].unmet == reports[1].unmet
+    for strategy, path in reports[0].datasets.items():
+        assert read_records(path, SftRow) == read_records(reports[1].datasets[strategy], SftRow)
+    never = {query.query_id for query in numbered_queries(rates)[:6]}
+    ended = [outcome for outcome in reports[0].outcomes if outcome.query_id in never and outcome.quota]
+    assert {outcome.status for outcome in ended} == {"given up"}
+    assert all(20 <= outcome.n_trials < 80 for outcome in ended)
+    assert {unmet.query_id for unmet in reports[0].unmet} >= never
+    card = (tmp_path / "1" / "datasets" / "uniform.md").read_text()
+    assert "by given up" in card
+    vrt = [outcome for outcome in reports[0].outcomes if outcome.strategy == "vrt"]
+    assert {(outcome.status, outcome.n_trials) for outcome in vrt} == {("drawn", 10)}
+
+
+def test_known_counts_serve_as_difficulty(tmp_path: Path) -> None:
+    """Quotas follow from the given pass rates and no difficulty trials are drawn."""
+    queries = numbered_queries([0.9, 0.9])
+    counts = {queries[0].query_id: (25, 100), queries[1].query_id: (100, 100)}
+    settings = StrategySettings(("prop2diff",), 8, 1, 1, 8, 40)
+    report = make(tmp_path, StubEngine(slots=1), settings, [0.9, 0.9], known_counts=counts)
+    assert [(outcome.fail_rate, outcome.quota) for outcome in report.outcomes] == [(0.75, 6), (0.0, 1)]
+    assert all(outcome.status == "met" and outcome.n_trials < 12 for outcome in report.outcomes)
+    assert report.outcomes[1].n_trials <= 3
+
+
+def test_a_budget_leaves_data_sets_that_say_so(tmp_path: Path) -> None:
+    report = make(tmp_path, StubEngine(slots=2), budget=Budget(tokens=100))
+    assert report.sampling.budget_spent
+    assert "budget" in {outcome.status for outcome in report.outcomes}
+    whole = make(tmp_path, StubEngine(slots=2))
+    assert "budget" not in {outcome.status for outcome in whole.outcomes}
+
+
+def test_the_exponent_bends_prop2diff() -> None:
+    """Fail rate 1/4: a quota of 8 becomes 8 at beta 0, 4 at 1/2, 2 at 1 and 1 (the floor) at 2."""
+    for exponent, quota in ((0.0, 8), (0.5, 4), (1.0, 2), (2.0, 1)):
+        settings = StrategySettings(("prop2diff",), 4, 1, 1, 8, 10, exponent)
+        _, outcomes = cut(
+            "prop2diff",
+            numbered_queries([0.5]),
+            prefixes(samples_of(numbered_queries([0.5])[0].query_id, "1110")),
+            settings,
+        )
+        assert outcomes[0].quota == quota

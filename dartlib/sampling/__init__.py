@@ -4,10 +4,11 @@ from dartlib.sampling.ledger import Ledger
 from dartlib.sampling.pool import PoolError, Setting, trial_seed
 from dartlib.sampling.reader import PoolReader, open_pool
 from dartlib.sampling.regrading import regrade
-from dartlib.sampling.runner import SamplingError, SamplingReport, sample
+from dartlib.sampling.runner import Budget, SamplingError, SamplingReport, sample
 from dartlib.sampling.scheduler import Demand, Policy, Scheduler, meeting_index
 
 __all__ = [
+    "Budget",
     "Demand",
     "Ledger",
     "Policy",

@@ -41,6 +41,23 @@ class SamplingError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """When to stop asking even though queries are unfinished; None: no limit.
+
+    ``tokens`` counts all response tokens in the pool, also those of earlier calls; ``hours`` the time of this call.
+    What is in flight is awaited (and foreseen for tokens), so that no response is lost for being long.
+    """
+
+    tokens: int | None = None
+    hours: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in (("tokens", self.tokens), ("hours", self.hours)):
+            if limit is not None and limit <= 0:
+                raise ValueError(f"a budget of {limit} {name} allows nothing: raise it, or give none")
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingReport:
     """What one call to ``sample`` did. Counts are of this call, except ``verdicts`` and ``trials_in_pool``."""
 
@@ -56,6 +73,7 @@ class SamplingReport:
     verdicts: Mapping[str, int]
     failed_requests: int
     stuck: Sequence[str] = field(default_factory=tuple)
+    budget_spent: bool = False  # the budget ended the call before the policy did
 
     @property
     def tokens_per_second(self) -> float:
@@ -71,11 +89,12 @@ def sample(
     sampling_seed: int,
     policy: Policy,
     pool_folder: Path,
+    budget: Budget | None = None,
     grading_workers: int = 1,
     lenient_grading: bool = False,
     log: Callable[[str], None] = print,
 ) -> SamplingReport:
-    """Draw trials until the policy's demand is met for every query; resume from the pool.
+    """Draw trials until the policy's demand is met for every query, or the budget is spent; resume from the pool.
 
     ``sampling.stop`` is completed by the template's own stop strings. ``lenient_grading`` is for evaluations: without
     an explicit final answer the last number counts. Synchronous: it owns an event loop in a
@@ -94,6 +113,7 @@ def sample(
         GradingPool(workers=grading_workers, lenient=lenient_grading) as grading,
     ):
         session = _Session(queries, engine, template, sampling, setting, policy, pool_folder, grading, log)
+        session.budget = budget or Budget()
         with _terminate_as_exit():
             return run(session.work())
 
@@ -122,11 +142,17 @@ class _Session:
         self.prompts: dict[str, Sequence[int] | str] = {}
         self.verdicts: Counter[str] = Counter()
         self.trials_new = self.tokens_new = self.failed_requests = 0
+        self.budget = Budget()
+        self.tokens_before = 0
+        self.outstanding = 0  # trials asked for whose response is not there yet
+        self.budget_spent = False
         self.arrivals: asyncio.Queue[tuple[str, int, Verdict | None] | BaseException] = asyncio.Queue()
 
     async def work(self) -> SamplingReport:
         """Resume, then keep the slots full until the scheduler has nothing left to ask."""
-        started = time.monotonic()
+        self.started = started = time.monotonic()
+        if self.budget.tokens is not None:
+            self.tokens_before = int(self.reader.trials(["n_tokens"])["n_tokens"].to_numpy().sum())
         self.writer.add_queries(self.queries.values())
         scheduler = Scheduler(list(self.queries), self.policy, await self._resume())
         running: set[asyncio.Task[None]] = set()
@@ -137,8 +163,9 @@ class _Session:
             while True:
                 # The first trial goes alone: what prompts share is then in the server's prefix cache for all others.
                 slots = self.engine.slots if self.trials_new else 1
-                while awaited < slots and (chosen := scheduler.next_trial()) is not None:
+                while awaited < slots and not self._spent() and (chosen := scheduler.next_trial()) is not None:
                     awaited += 1
+                    self.outstanding += 1
                     task = asyncio.create_task(self._ask(*chosen))
                     running.add(task)
                     task.add_done_callback(running.discard)
@@ -161,6 +188,19 @@ class _Session:
             self.writer.close()
         self.progress.finish(scheduler, self.trials_new, self.tokens_new)
         return self._report(scheduler, time.monotonic() - started)
+
+    def _spent(self) -> bool:
+        """True once the budget allows no further trial; said once."""
+        if not self.budget_spent:
+            hours, tokens = (time.monotonic() - self.started) / 3600, self.tokens_before + self.tokens_new
+            foreseen = self.outstanding * self.tokens_new / max(self.trials_new, 1)
+            too_late = self.budget.hours is not None and hours >= self.budget.hours
+            too_many = self.budget.tokens is not None and tokens + foreseen >= self.budget.tokens
+            self.budget_spent = too_late or too_many
+            if self.budget_spent:
+                why = f"{self.budget.hours} hours" if too_late else f"{self.budget.tokens} tokens"
+                self.log(f"the budget of {why} is spent: finishing what is in flight; raise it and run again to go on")
+        return self.budget_spent
 
     def _pass_on_failure(self, task: asyncio.Task[None]) -> None:
         """A task that broke (disk full in a flush, a fault of ours) stops the run instead of being lost."""
@@ -201,6 +241,7 @@ class _Session:
                 reply = self._keep(query_id, trial, seed, completion)
                 self.arrivals.put_nowait((query_id, trial, await self._grade(reply)))
                 return
+        self.outstanding -= 1
         self.arrivals.put_nowait((query_id, trial, None))
 
     async def _complete(self, query: Query, seed: int) -> Completion:
@@ -223,6 +264,7 @@ class _Session:
             seconds=completion.seconds,
         )
         self.writer.add_trial(row)
+        self.outstanding -= 1
         self.trials_new += 1
         self.tokens_new += row.n_tokens
         return row
@@ -271,6 +313,7 @@ class _Session:
             | {Verdict.ERROR.value: self.failed_requests},
             failed_requests=self.failed_requests,
             stuck=stuck,
+            budget_spent=self.budget_spent and scheduler.n_finished < len(self.queries),
         )
 
 

@@ -1,10 +1,11 @@
 """Which trial to ask next: a synchronous, clock-free decision core.
 
 Trials of a query are numbered 0, 1, 2 … A query is finished when its fixed trials are known and either its quota
-is met or its cap is reached, judged on the *contiguous* numbered prefix. So, given the texts, no arrival order,
-concurrency or restart can change which trials count (design: results do not depend on timing).
+is met or its cap is reached, judged one by one along the *contiguous* numbered prefix. So, given the texts, no
+arrival order, concurrency or restart can change which trials count (design: results do not depend on timing).
 
-What this module does not do: it asks no engine, reads no clock, writes no file.
+What this module does not do: it asks no engine, reads no clock, writes no file. The real runner and the simulator
+drive the very same object.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from dartlib.statistics import expected_excess
 
 # Speculation may cost this share of all trials so far (realised waste plus expected waste in flight).
 WASTE_SHARE = 0.008
-# Jeffreys prior of a query's pass rate while its own trials say little.
+# Jeffreys prior of a query's pass rate while its own trials say little: prices speculation.
 PRIOR = (0.5, 0.5)
+# For the order only, an untried query counts as this many wrong trials: it is looked at before the easy ones.
+_UNTRIED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,52 +30,32 @@ class Demand:
     """What a query still has to deliver.
 
     ``trials`` numbered trials are drawn whatever their verdicts; after that, trials go on until ``quota`` correct
-    ones are found (None: no quota) or ``cap`` trials are drawn.
+    ones are found (None: no quota) or ``cap`` trials are drawn. When ``review`` trials are known, the policy is
+    asked again (None: never).
     """
 
     trials: int
     quota: int | None
     cap: int
+    review: int | None = None
 
     def __post_init__(self) -> None:
         if self.trials > self.cap:
             raise ValueError(f"{self.trials} fixed trials do not fit under the cap of {self.cap}: raise the cap")
+
+    def finished(self, known: int, correct: int) -> bool:
+        """True at the first prefix of ``known`` trials, ``correct`` of them correct, that delivers everything."""
+        if known < self.trials:
+            return False
+        return not self.quota or correct >= self.quota or known >= self.cap
 
 
 class Policy(Protocol):
     """How much to ask of each query. ``demand`` sees the verdicts of the contiguous prefix, oldest first."""
 
     def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
-        """The demand given what is known; it may change only when the prefix grows."""
+        """The demand given exactly this prefix: the empty one first, then each that a demand wants to review."""
         ...
-
-
-@dataclass(slots=True)
-class _State:
-    """Book-keeping of one query."""
-
-    query_id: str
-    demand: Demand
-    known: dict[int, bool] = field(default_factory=dict)  # trial -> correct, beyond the prefix too
-    prefix: list[bool] = field(default_factory=list)
-    n_correct: int = 0  # among all known trials
-    upcoming: int = 0  # smallest number not yet handed out
-    in_flight: int = 0
-    returned: list[int] = field(default_factory=list)  # trials found missing in a resumed pool
-    risk: float = 0.0  # expected waste of what is in flight
-    finished: bool = False
-    stuck: bool = False
-    stamp: int = 0  # invalidates older heap entries
-
-    def posterior(self) -> tuple[float, float]:
-        return PRIOR[0] + self.n_correct, PRIOR[1] + len(self.known) - self.n_correct
-
-    def need(self) -> int:
-        return 0 if self.demand.quota is None else max(0, self.demand.quota - self.n_correct)
-
-    def pass_rate(self) -> float:
-        successes, failures = self.posterior()
-        return successes / (successes + failures)
 
 
 def meeting_index(prefix: Sequence[bool], demand: Demand) -> int | None:
@@ -80,15 +63,45 @@ def meeting_index(prefix: Sequence[bool], demand: Demand) -> int | None:
 
     The later of: the last fixed trial, and the trial that brings the quota (or the last one under the cap).
     """
-    last_fixed = demand.trials - 1
-    if demand.quota is None or demand.quota == 0:
-        return last_fixed if len(prefix) >= demand.trials else None
     found = 0
-    for index, correct in enumerate(prefix[: demand.cap]):
-        found += correct
-        if found >= demand.quota:
-            return max(index, last_fixed) if len(prefix) >= demand.trials else None
-    return demand.cap - 1 if len(prefix) >= demand.cap else None
+    for known in range(len(prefix) + 1):
+        if demand.finished(known, found):
+            return known - 1
+        found += prefix[known] if known < len(prefix) else 0
+    return None
+
+
+@dataclass(slots=True)
+class _State:
+    """Book-keeping of one query."""
+
+    number: int
+    query_id: str
+    demand: Demand
+    prefix: list[bool] = field(default_factory=list)
+    ahead: dict[int, bool] = field(default_factory=dict)  # verdicts known behind the first missing trial
+    judged: int = 0  # trials of the prefix already weighed against the demand
+    judged_correct: int = 0
+    n_known: int = 0
+    n_correct: int = 0  # among all known trials
+    upcoming: int = 0  # smallest number never handed out
+    in_flight: int = 0
+    returned: list[int] = field(default_factory=list)  # trials found missing in a resumed pool, descending
+    risk: float = 0.0  # expected waste of what is in flight
+    level: int | None = None  # its difficulty where it is queued for a trial without risk, None where it is not
+    ticket: int = 0  # its valid entry in that queue
+    stamp: int = 0  # invalidates older prices
+    unpriced: bool = False
+    finished: bool = False
+    stuck: bool = False
+
+    def need(self) -> int:
+        return max(0, (self.demand.quota or 0) - self.n_correct)
+
+    def difficulty(self) -> int:
+        """Half octaves of trials per correct one, negative so that the hardest comes first."""
+        ratio = 16 * (self.n_known + _UNTRIED) // (2 * self.n_correct + 1)
+        return -(ratio * ratio).bit_length()
 
 
 class Scheduler:
@@ -106,59 +119,60 @@ class Scheduler:
     ) -> None:
         self._policy = policy
         self._waste_share = waste_share
-        self._states = {identity: _State(identity, policy.demand(identity, ())) for identity in query_ids}
-        self._safe: list[tuple[float, int, str]] = []
-        self._risky: list[tuple[float, int, str]] = []
+        self._list = [_State(n, identity, policy.demand(identity, ())) for n, identity in enumerate(query_ids)]
+        self._states = {state.query_id: state for state in self._list}
+        self._safe: list[tuple[int, int, int]] = []  # (difficulty, ticket, query)
+        self._risky: list[tuple[float, int, int]] = []  # (price, stamp, query)
+        self._unpriced: list[_State] = []
+        self._ticket = 0
         self.trials_known = 0
         self.realised_waste = 0
+        self.n_finished = 0  # queries that met their quota, their cap or their fixed number of trials
+        self.n_correct = 0  # correct trials known, of all queries
         self._risk_in_flight = 0.0
         for identity, trial, correct in done:
             if identity in self._states:
                 self._learn(self._states[identity], trial, correct)
-        for state in self._states.values():
-            known = state.known
-            state.upcoming = max(known, default=-1) + 1
-            state.returned = sorted(set(range(state.upcoming)) - set(known), reverse=True)
-            self._settle(state)
-
-    @property
-    def n_finished(self) -> int:
-        """Queries that met their quota, their cap or their fixed number of trials."""
-        return sum(state.finished for state in self._states.values())
-
-    @property
-    def n_correct(self) -> int:
-        """Correct trials known, of all queries."""
-        return sum(state.n_correct for state in self._states.values())
+        for state in self._list:
+            state.upcoming = max(state.ahead, default=len(state.prefix) - 1) + 1
+            missing = set(range(len(state.prefix), state.upcoming)) - set(state.ahead)
+            state.returned = sorted(missing, reverse=True)
+            self._judge(state)
+            self._queue(state)
 
     @property
     def stuck(self) -> list[str]:
         """Queries whose engine requests failed for good in this run."""
-        return [identity for identity, state in self._states.items() if state.stuck]
+        return [state.query_id for state in self._list if state.stuck]
+
+    def counted(self) -> dict[str, tuple[int, int]]:
+        """Per query the trials counted so far (up to the meeting index once it is finished) and the correct ones."""
+        return {state.query_id: (state.judged, state.judged_correct) for state in self._list}
 
     def expected_remaining(self) -> float:
         """Expected number of trials still to come, from each query's posterior mean and its cap."""
         total = 0.0
-        for state in self._states.values():
+        for state in self._list:
             if not (state.finished or state.stuck):
-                ahead = state.demand.cap - len(state.known)
-                wanted = max(state.demand.trials - len(state.known), state.need() / state.pass_rate())
-                total += min(ahead, wanted)
+                trials_per_correct = (state.n_known + sum(PRIOR)) / (state.n_correct + PRIOR[0])
+                wanted = max(state.demand.trials - state.n_known, state.need() * trials_per_correct)
+                total += min(state.demand.cap - state.n_known, wanted)
         return total
 
     def next_trial(self) -> tuple[str, int] | None:
         """The next trial to ask, hard queries first; None when nothing may be asked right now.
 
-        A trial without risk (it cannot lie beyond the quota-meeting one) always goes first. A speculative one is
-        handed out only within the waste budget.
+        A trial without risk (it cannot lie beyond the quota-meeting one) always goes first, equally hard queries
+        taking turns. A speculative one is handed out only within the waste budget.
         """
-        state = self._pop(self._safe)
-        if state is None:
-            state = self._pop_affordable()
+        state = self._pop_safe() or self._pop_affordable()
         if state is None:
             return None
-        trial = state.returned.pop() if state.returned else state.upcoming
-        state.upcoming = max(state.upcoming, trial + 1)
+        if state.returned:
+            trial = state.returned.pop()
+        else:
+            trial = state.upcoming
+            state.upcoming += 1
         state.in_flight += 1
         self._queue(state)
         return state.query_id, trial
@@ -166,97 +180,137 @@ class Scheduler:
     def on_result(self, query_id: str, trial: int, correct: bool) -> None:
         """Take the verdict of a trial; a repeated one is ignored."""
         state = self._states[query_id]
-        if trial in state.known:
+        if not self._learn(state, trial, correct):
             return
         state.in_flight -= 1
-        self._learn(state, trial, correct)
-        self._settle(state)
+        if state.finished:
+            self.realised_waste += 1  # it came in behind the meeting index
+            return
+        self._judge(state)
+        if not state.finished:
+            self._queue(state)
 
     def on_failure(self, query_id: str, trial: int) -> None:
         """The engine gave no reply to this trial for good: the query is stuck until the next run."""
         state = self._states[query_id]
         state.in_flight -= 1
         state.stuck = True
-        self._drop_risk(state)
+        self._set_risk(state, 0.0)
 
-    def _learn(self, state: _State, trial: int, correct: bool) -> None:
-        if trial in state.known:
-            return
-        state.known[trial] = correct
-        state.n_correct += correct
+    def _learn(self, state: _State, trial: int, correct: bool) -> bool:
+        """File a verdict; False if it was known."""
+        prefix, ahead = state.prefix, state.ahead
+        if trial == len(prefix):
+            prefix.append(correct)
+            while ahead and len(prefix) in ahead:
+                prefix.append(ahead.pop(len(prefix)))
+        elif trial < len(prefix) or trial in ahead:
+            return False
+        else:
+            ahead[trial] = correct
+        state.n_known += 1
         self.trials_known += 1
-        while len(state.prefix) in state.known:
-            state.prefix.append(state.known[len(state.prefix)])
+        if correct:
+            state.n_correct += 1
+            self.n_correct += 1
+        return True
 
-    def _settle(self, state: _State) -> None:
-        """Renew demand and status of a query after its prefix may have grown, then queue it again."""
-        if state.finished:
-            self.realised_waste += 1  # a trial that came in behind the meeting index
-            return
-        state.demand = self._policy.demand(state.query_id, state.prefix)
-        index = meeting_index(state.prefix, state.demand)
-        if index is not None:
-            state.finished = True
-            self.realised_waste += len(state.known) - (index + 1)
-            self._drop_risk(state)
-        elif not state.stuck:
-            self._queue(state)
+    def _judge(self, state: _State) -> None:
+        """Weigh the prefix against the demand, trial by trial, asking the policy exactly at its review points.
+
+        One by one, because a reply that closes a gap may bring many trials at once, and the outcome must be the
+        one that strictly sequential drawing gives.
+        """
+        demand = state.demand
+        while not demand.finished(state.judged, state.judged_correct):
+            if state.judged == len(state.prefix):
+                return
+            state.judged_correct += state.prefix[state.judged]
+            state.judged += 1
+            if state.judged == demand.review:
+                demand = state.demand = self._policy.demand(state.query_id, state.prefix[: state.judged])
+        state.finished = True
+        self.n_finished += 1
+        self.realised_waste += state.n_known - state.judged
+        self._set_risk(state, 0.0)
 
     def _queue(self, state: _State) -> None:
-        """Put a query on the heap its next trial belongs to, and renew its expected waste in flight."""
-        state.stamp += 1
-        self._risk_in_flight -= state.risk
-        state.risk = self._excess(state, state.in_flight)
-        self._risk_in_flight += state.risk
-        if not state.returned and state.upcoming >= state.demand.cap:
+        """Put an unfinished query where its next trial belongs, and renew its expected waste in flight."""
+        if state.finished or state.stuck:
             return
-        if self._without_risk(state):
-            heapq.heappush(self._safe, (state.pass_rate(), state.stamp, state.query_id))
-        elif state.need() > 0:
-            price = self._excess(state, state.in_flight + 1) - state.risk
-            heapq.heappush(self._risky, (price, state.stamp, state.query_id))
-
-    def _without_risk(self, state: _State) -> bool:
-        """True when the next trial cannot lie behind the one that meets the quota.
-
-        All trials below its number are known or in flight; if every one in flight turned out correct, the quota
-        would still not be met before it. For a gap of a resumed pool, correct trials above it do not count.
-        """
+        state.stamp += 1
+        demand, in_flight = state.demand, state.in_flight
+        need = (demand.quota or 0) - state.n_correct
+        if state.risk or (in_flight > need > 0 and state.upcoming > demand.trials):
+            self._set_risk(state, self._excess(state, in_flight))
         if not state.returned:
-            return state.upcoming < state.demand.trials or state.in_flight < state.need()
+            if state.upcoming >= demand.cap:
+                state.level = None
+                return
+            without_risk = in_flight < need or state.upcoming < demand.trials
+        else:
+            without_risk = self._gap_is_needed(state)
+        if without_risk:
+            level = state.difficulty()
+            if level != state.level:
+                state.level = level
+                state.ticket = self._ticket = self._ticket + 1
+                heapq.heappush(self._safe, (level, state.ticket, state.number))
+        else:
+            state.level = None
+            if need > 0 and not state.unpriced:
+                state.unpriced = True
+                self._unpriced.append(state)
+
+    def _gap_is_needed(self, state: _State) -> bool:
+        """For the lowest gap of a resumed pool: True when the quota cannot be met below it."""
         number = state.returned[-1]
-        below = [state.known.get(earlier) for earlier in range(number)]
-        return number < state.demand.trials or below.count(True) + below.count(None) < (state.demand.quota or 0)
+        if number < state.demand.trials:
+            return True
+        below = [correct for trial, correct in state.ahead.items() if trial < number]
+        unknown = number - len(state.prefix) - len(below)
+        return sum(state.prefix) + sum(below) + unknown < (state.demand.quota or 0)
+
+    def _pop_safe(self) -> _State | None:
+        """The hardest query with a trial that costs no risk; it goes behind those that are equally hard."""
+        heap = self._safe
+        while heap:
+            level, ticket, number = heap[0]
+            state = self._list[number]
+            if ticket == state.ticket and state.level is not None and not (state.finished or state.stuck):
+                # A turn for each: the entry is renewed in place, and _queue voids it if this was its last trial.
+                state.ticket = self._ticket = self._ticket + 1
+                heapq.heapreplace(heap, (level, state.ticket, number))
+                return state
+            heapq.heappop(heap)
+        return None
+
+    def _pop_affordable(self) -> _State | None:
+        """The cheapest speculative trial, if realised and expected waste stay within the budget."""
+        for state in self._unpriced:
+            state.unpriced = False
+            if state.level is None and not (state.finished or state.stuck) and state.upcoming < state.demand.cap:
+                price = self._excess(state, state.in_flight + 1) - state.risk
+                heapq.heappush(self._risky, (price, state.stamp, state.number))
+        self._unpriced.clear()
+        while self._risky:
+            price, stamp, number = self._risky[0]
+            state = self._list[number]
+            if stamp == state.stamp and not (state.finished or state.stuck):
+                if self.realised_waste + self._risk_in_flight + price > self._waste_share * self.trials_known:
+                    return None
+                heapq.heappop(self._risky)
+                return state
+            heapq.heappop(self._risky)
+        return None
 
     def _excess(self, state: _State, in_flight: int) -> float:
         need = state.need()
         if need == 0 or in_flight <= need:
             return 0.0
-        successes, failures = state.posterior()
-        return expected_excess(successes, failures, in_flight, need)
+        wrong = state.n_known - state.n_correct
+        return expected_excess(PRIOR[0] + state.n_correct, PRIOR[1] + wrong, in_flight, need)
 
-    def _pop(self, heap: list[tuple[float, int, str]]) -> _State | None:
-        while heap:
-            _, stamp, identity = heapq.heappop(heap)
-            state = self._states[identity]
-            if stamp == state.stamp and not (state.finished or state.stuck):
-                return state
-        return None
-
-    def _pop_affordable(self) -> _State | None:
-        """The cheapest speculative trial, if realised and expected waste stay within the budget."""
-        while self._risky:
-            price, stamp, identity = self._risky[0]
-            state = self._states[identity]
-            if stamp != state.stamp or state.finished or state.stuck:
-                heapq.heappop(self._risky)
-                continue
-            if self.realised_waste + self._risk_in_flight + price > self._waste_share * self.trials_known:
-                return None
-            heapq.heappop(self._risky)
-            return state
-        return None
-
-    def _drop_risk(self, state: _State) -> None:
-        self._risk_in_flight -= state.risk
-        state.risk = 0.0
+    def _set_risk(self, state: _State, risk: float) -> None:
+        self._risk_in_flight += risk - state.risk
+        state.risk = risk

@@ -34,7 +34,7 @@ def data_card(
     adds, per bin of fail rates, the share of responses whose answer is truly right; ``dropped`` is what filters
     took away (`curate`).
     """
-    unmet = [outcome for outcome in outcomes if outcome.status in ("cap", "stuck", "budget")]
+    unmet = [outcome for outcome in outcomes if outcome.status not in ("met", "drawn")]
     parts = [
         f"# {strategy}: {len(rows)} responses to {len({row.query_id for row in rows})} of {len(outcomes)} queries",
         f"Made by {_HOW[strategy]} (arXiv 2407.13690).",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dartlib.records import Query, QueryOutcome, SftRow, Verdict
 from dartlib.sampling import Demand, meeting_index
 from dartlib.synthesis.allocation import fail_rate
-from dartlib.synthesis.strategies import StrategySettings, strategy_demand
+from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,18 @@ def cut(
     samples_by_query: Mapping[str, Sequence[Sample]],
     settings: StrategySettings,
     stuck: Sequence[str] = (),
+    policy: StrategyPolicy | None = None,
 ) -> tuple[list[SftRow], list[QueryOutcome]]:
     """The rows of one strategy's data set, and what became of every query, in the order of ``queries``.
 
-    ``pass_rate`` is correct / n_d over the difficulty trials; a query without all of them gives no rows.
+    ``pass_rate`` is correct / n_d over the difficulty trials; a query without all of them gives no rows. ``policy``
+    is the one that drew the pool, where it knows more than ``settings`` (a stopping rule, given fail rates).
     """
+    policy = policy or StrategyPolicy(settings)
     rows, outcomes = [], []
     for query in queries:
         samples = samples_by_query.get(query.query_id, [])
-        outcome, used = _cut_query(strategy, query, samples, settings, query.query_id in stuck)
+        outcome, used = _cut_query(strategy, query, samples, settings, policy, query.query_id in stuck)
         outcomes.append(outcome)
         rows += [
             SftRow(
@@ -76,38 +79,46 @@ def cut(
 
 
 def _cut_query(
-    strategy: str, query: Query, samples: Sequence[Sample], settings: StrategySettings, is_stuck: bool
+    strategy: str,
+    query: Query,
+    samples: Sequence[Sample],
+    settings: StrategySettings,
+    policy: StrategyPolicy,
+    is_stuck: bool,
 ) -> tuple[QueryOutcome, list[Sample]]:
     """One query's outcome and the correct samples that enter the data set."""
     verdicts = [sample.correct for sample in samples]
     difficulty = verdicts[: settings.difficulty_trials]
-    measured = len(difficulty) == settings.difficulty_trials
-    demand = strategy_demand(strategy, settings, difficulty) if measured else Demand(1, None, settings.trial_cap)
-    index = meeting_index(verdicts, demand) if measured else None
+    rate = policy.fail_rate(query.query_id, verdicts)
+    asked = policy.strategy_demand(strategy, query.query_id, verdicts)
+    demand = asked or Demand(1, None, settings.trial_cap)
+    index = meeting_index(verdicts, demand) if asked else None
     counted = samples[: len(samples) if index is None else index + 1]
-    used = [sample for sample in counted if sample.correct] if measured else []
+    used = [sample for sample in counted if sample.correct] if asked else []
     outcome = QueryOutcome(
         query_id=query.query_id,
         strategy=strategy,
         level=query.level,
         n_difficulty=len(difficulty),
         n_difficulty_correct=sum(difficulty),
-        fail_rate=fail_rate(difficulty) if difficulty else 1.0,
+        fail_rate=rate if rate is not None else fail_rate(difficulty) if difficulty else 1.0,
         quota=demand.quota,
         cap=demand.cap,
         n_trials=len(counted),
         n_correct=len(used),
-        status=_status(demand, index, len(used), is_stuck),
+        status=_status(demand, index, len(used), is_stuck, settings.trial_cap),
     )
     return outcome, used
 
 
-def _status(demand: Demand, index: int | None, n_correct: int, is_stuck: bool) -> str:
+def _status(demand: Demand, index: int | None, n_correct: int, is_stuck: bool, trial_cap: int) -> str:
     if index is None:
         return "stuck" if is_stuck else "budget"
     if demand.quota is None:
         return "drawn"
-    return "met" if n_correct >= demand.quota else "cap"
+    if n_correct >= demand.quota:
+        return "met"
+    return "cap" if demand.cap == trial_cap else "given up"
 
 
 def match_rows(rows: Sequence[SftRow], total: int, seed: int) -> list[SftRow]:

@@ -1,17 +1,18 @@
 """What the three strategies ask of each query, and the policy that fills one pool for all of them.
 
 Every strategy is a rule on the numbered trials of a query, so one pool serves all: drawing until the most demanding
-one is met also covers the others, and each data set is cut from its own prefix.
+one is met also covers the others, and each data set is cut from its own prefix by the same policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from dartlib.records import STRATEGIES
 from dartlib.sampling import Demand
-from dartlib.synthesis.allocation import fail_rate, prop2diff_quotas, uniform_quotas
+from dartlib.synthesis.allocation import fail_rate, power_quotas, uniform_quotas
+from dartlib.synthesis.stopping import PosteriorStopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class StrategySettings:
     ``strategies``: any of ``vrt``, ``uniform``, ``prop2diff``. ``difficulty_trials`` (n_d): trials 0..n_d-1 of every
     query measure its fail rate and are used as data too. ``vrt_trials``: trials per query for VRT (52 in the
     paper's code). ``uniform_quota`` k_u (40), ``prop2diff_quota`` k_p (192), ``trial_cap`` n_max (the paper does not
-    state the one it used).
+    state the one it used). ``exponent`` beta of ``prop2diff``: its quota is proportional to fail rate ** beta.
     """
 
     strategies: tuple[str, ...]
@@ -30,6 +31,7 @@ class StrategySettings:
     uniform_quota: int
     prop2diff_quota: int
     trial_cap: int
+    exponent: float = 1.0
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.strategies) - set(STRATEGIES))
@@ -38,40 +40,95 @@ class StrategySettings:
         for name in ("difficulty_trials", "vrt_trials", "uniform_quota", "prop2diff_quota", "trial_cap"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        fixed = max(self.difficulty_trials, self.vrt_trials if "vrt" in self.strategies else 0)
-        if fixed > self.trial_cap:
-            raise ValueError(f"trial_cap is {self.trial_cap}, below the {fixed} trials every query gets: raise it")
+        if self.fixed_trials > self.trial_cap:
+            raise ValueError(
+                f"trial_cap is {self.trial_cap}, below the {self.fixed_trials} trials every query gets: raise it"
+            )
+
+    @property
+    def fixed_trials(self) -> int:
+        """Trials that every query gets, whatever their verdicts."""
+        return max(self.difficulty_trials, self.vrt_trials if "vrt" in self.strategies else 0)
 
 
-def strategy_demand(strategy: str, settings: StrategySettings, difficulty_verdicts: Sequence[bool]) -> Demand:
-    """What one strategy asks of a query whose difficulty trials are known.
+class DifficultyPolicy:
+    """The difficulty trials alone, of the queries whose counts are not known from elsewhere."""
 
-    The quota follows from the fail rate over exactly the difficulty trials, once (the paper's rule); it never moves
-    with later trials.
-    """
-    if strategy == "vrt":
-        return Demand(trials=settings.vrt_trials, quota=None, cap=max(settings.trial_cap, settings.vrt_trials))
-    rate = fail_rate(difficulty_verdicts)
-    if strategy == "uniform":
-        quota = uniform_quotas({"query": rate}, k_u=settings.uniform_quota)["query"]
-    else:
-        quota = prop2diff_quotas({"query": rate}, k_p=settings.prop2diff_quota)["query"]
-    return Demand(trials=0, quota=quota, cap=settings.trial_cap)
+    def __init__(self, settings: StrategySettings, known: Container[str] = ()) -> None:
+        self._settings, self._known = settings, known
+
+    def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
+        """n_d trials, no quota."""
+        return Demand(
+            0 if query_id in self._known else self._settings.difficulty_trials, None, self._settings.trial_cap
+        )
 
 
 class StrategyPolicy:
-    """The most demanding of the chosen strategies, for the scheduler."""
+    """The most demanding of the chosen strategies, for the scheduler; and each one's own demand, for the cut.
 
-    def __init__(self, settings: StrategySettings) -> None:
+    ``fail_rates`` measured elsewhere (published pass rates, say) replace the difficulty trials of the queries they
+    name. ``stopping`` gives queries up before the cap; ``levels`` choose its populations.
+    """
+
+    def __init__(
+        self,
+        settings: StrategySettings,
+        *,
+        fail_rates: Mapping[str, float] | None = None,
+        stopping: PosteriorStopping | None = None,
+        levels: Mapping[str, int | None] | None = None,
+    ) -> None:
         self._settings = settings
+        self._fail_rates = fail_rates or {}
+        self._stopping = stopping
+        self._levels = levels or {}
+
+    def fail_rate(self, query_id: str, prefix: Sequence[bool]) -> float | None:
+        """The difficulty that decides the query's quota; None while its difficulty trials are not all known.
+
+        It follows from exactly the difficulty trials, once (the paper's rule): later trials never move it.
+        """
+        given = self._fail_rates.get(query_id)
+        if given is not None:
+            return given
+        n_d = self._settings.difficulty_trials
+        return fail_rate(prefix[:n_d]) if len(prefix) >= n_d else None
+
+    def strategy_demand(self, strategy: str, query_id: str, prefix: Sequence[bool]) -> Demand | None:
+        """What one strategy asks of a query; None while its difficulty is not known.
+
+        A query that the stopping rule gives up within ``prefix`` has the number of trials at that point as its cap.
+        """
+        settings = self._settings
+        rate = self.fail_rate(query_id, prefix)
+        if rate is None:
+            return None
+        if strategy == "vrt":
+            return Demand(trials=settings.vrt_trials, quota=None, cap=max(settings.trial_cap, settings.vrt_trials))
+        if strategy == "uniform":
+            quota = uniform_quotas({query_id: rate}, k_u=settings.uniform_quota)[query_id]
+        else:
+            quota = power_quotas({query_id: rate}, k=settings.prop2diff_quota, beta=settings.exponent)[query_id]
+        cap = settings.trial_cap
+        if self._stopping is not None:
+            cap = self._stopping.stops_at(self._levels.get(query_id), quota, cap, prefix) or cap
+        return Demand(trials=0, quota=quota, cap=cap)
 
     def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
-        """First the difficulty trials, then as many as the chosen strategies need in all."""
-        settings = self._settings
-        n_d = settings.difficulty_trials
-        fixed = max(n_d, settings.vrt_trials if "vrt" in settings.strategies else 0)
-        if len(prefix) < n_d:
-            return Demand(trials=fixed, quota=None, cap=settings.trial_cap)
-        demands = [strategy_demand(strategy, settings, prefix[:n_d]) for strategy in settings.strategies]
-        quotas = [demand.quota for demand in demands if demand.quota is not None]
-        return Demand(trials=fixed, quota=max(quotas, default=None), cap=settings.trial_cap)
+        """First the difficulty trials, then as many as the chosen strategies that still run need in all."""
+        settings, known = self._settings, len(prefix)
+        if self.fail_rate(query_id, prefix) is None:
+            return Demand(settings.fixed_trials, None, settings.trial_cap, review=settings.difficulty_trials)
+        fixed = settings.fixed_trials
+        if query_id in self._fail_rates:
+            fixed = settings.vrt_trials if "vrt" in settings.strategies else 0
+        correct, quotas = sum(prefix), []
+        for strategy in settings.strategies:
+            demand = self.strategy_demand(strategy, query_id, prefix)
+            if demand is not None and demand.quota is not None and not demand.finished(known, correct):
+                quotas.append(demand.quota)
+        review = None
+        if quotas and self._stopping is not None:
+            review = self._stopping.next_review(known)
+        return Demand(fixed, max(quotas, default=None), settings.trial_cap, review)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,14 @@ from dartlib.records import (
     write_table_atomically,
     write_text_atomically,
 )
-from dartlib.sampling import SamplingReport, open_pool, sample
+from dartlib.sampling import Budget, Policy, SamplingReport, open_pool, sample
 from dartlib.synthesis.card import data_card
 from dartlib.synthesis.curation import Sample, cut, prefixes
+from dartlib.synthesis.difficulty import Counts, fit_priors
 from dartlib.synthesis.export import write_dataset, write_front_page
 from dartlib.synthesis.filters import curate
-from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
+from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule, UnmetQuery, unmet_queries
+from dartlib.synthesis.strategies import DifficultyPolicy, StrategyPolicy, StrategySettings
 from dartlib.synthesis.truth import VerifierCard
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ class SynthesisReport:
     datasets: Mapping[str, Path]
     rows: Mapping[str, int]
     outcomes: Sequence[QueryOutcome]
+    unmet: Sequence[UnmetQuery]  # below their quota, with their posterior
 
 
 def synthesize(
@@ -55,6 +59,9 @@ def synthesize(
     rebuild: str,
     licences: Mapping[str, str],
     pool_folder: Path | None = None,
+    known_counts: Counts | None = None,
+    stopping: StoppingRule | None = None,
+    budget: Budget | None = None,
     deduplicate: str = "off",
     drop_flags: Sequence[str] = (),
     verifier: VerifierCard | None = None,
@@ -65,29 +72,53 @@ def synthesize(
     Writes ``queries.parquet``, ``pool/``, ``samples.parquet`` (trials with grades), ``outcomes.parquet``, and per
     strategy ``datasets/<strategy>.parquet``, ``.jsonl`` and ``.md`` (its card), with a ``README.md`` that makes the
     folder a data set of the Hub. Killed and called again it goes on from the pool. ``pool_folder`` lets several runs
-    share one pool. ``deduplicate`` and ``drop_flags`` filter the rows (see `curate`), after the quotas were met.
+    share one pool. ``known_counts`` (correct, trials) measured elsewhere serve as difficulty in place of the
+    difficulty trials of the queries they name. ``stopping`` gives queries up before the cap, by populations fitted on
+    the difficulty trials, which are then drawn first. ``budget`` ends the sampling; called again with a larger one it
+    goes on. ``deduplicate`` and ``drop_flags`` filter the rows (see `curate`), after the quotas were met;
     ``verifier`` lets the cards estimate how many answers are truly right. Raises what ``sample`` raises.
     """
     write_records(output_folder / "queries.parquet", queries, Query)
-    report = sample(
-        queries,
-        engine=engine,
-        template=template,
-        sampling=sampling,
-        sampling_seed=sampling_seed,
-        policy=StrategyPolicy(settings),
-        pool_folder=pool_folder or output_folder / "pool",
-        log=log,
-    )
+
+    started = time.monotonic()
+
+    def draw(policy: Policy) -> SamplingReport:
+        left = budget
+        if budget is not None and budget.hours is not None:
+            left = replace(budget, hours=max(1e-6, budget.hours - (time.monotonic() - started) / 3600))
+        return sample(
+            queries,
+            engine=engine,
+            template=template,
+            sampling=sampling,
+            sampling_seed=sampling_seed,
+            policy=policy,
+            pool_folder=pool_folder or output_folder / "pool",
+            budget=left,
+            log=log,
+        )
+
+    levels = {query.query_id: query.level for query in queries}
+    known = {query_id: count for query_id, count in (known_counts or {}).items() if query_id in levels}
+    rates = {query_id: 1 - correct / trials for query_id, (correct, trials) in known.items()}
+    policy = StrategyPolicy(settings, fail_rates=rates)
+    if stopping is not None:
+        report = draw(DifficultyPolicy(settings, known))
+        frame = open_pool(report.pool).samples(queries, GRADER_VERSION)
+        counts = _difficulty_counts(prefixes(_samples(frame)), settings.difficulty_trials) | known
+        rule = PosteriorStopping(stopping, fit_priors(counts, levels), max(settings.difficulty_trials, FIRST_REVIEW))
+        policy = StrategyPolicy(settings, fail_rates=rates, stopping=rule, levels=levels)
+    if stopping is None or not report.budget_spent:
+        report = draw(policy)
     frame = open_pool(report.pool).samples(queries, GRADER_VERSION)
     _write_snapshot(output_folder / "samples.parquet", frame)
     samples_by_query = prefixes(_samples(frame))
     parameters = {"teacher": engine.weights, "engine": engine.name, "template": template.name}
     parameters |= asdict(sampling) | {"sampling_seed": sampling_seed, "grader": GRADER_VERSION}
     all_outcomes: list[QueryOutcome] = []
-    counts = {}
+    rows_of = {}
     for strategy in settings.strategies:
-        rows, outcomes = cut(strategy, queries, samples_by_query, settings, report.stuck)
+        rows, outcomes = cut(strategy, queries, samples_by_query, settings, report.stuck, policy)
         rows, dropped = curate(rows, deduplicate=deduplicate, drop=drop_flags)
         stem = output_folder / "datasets" / strategy
         write_dataset(stem, rows)
@@ -103,17 +134,30 @@ def synthesize(
         )
         write_text_atomically(stem.with_suffix(".md"), card)
         all_outcomes += outcomes
-        counts[strategy] = len(rows)
+        rows_of[strategy] = len(rows)
         log(f"{strategy}: {len(rows)} responses to {sum(o.n_correct > 0 for o in outcomes)} of {len(queries)} queries")
     write_front_page(output_folder / "datasets", settings.strategies, licences)
     write_records(output_folder / "outcomes.parquet", all_outcomes, QueryOutcome)
     paths = {strategy: output_folder / "datasets" / f"{strategy}.parquet" for strategy in settings.strategies}
-    return SynthesisReport(report, paths, counts, all_outcomes)
+    measured = _difficulty_counts(samples_by_query, settings.difficulty_trials) | known
+    unmet = unmet_queries(all_outcomes, fit_priors(measured, levels)) if measured else []
+    return SynthesisReport(report, paths, rows_of, all_outcomes, unmet)
+
+
+def _difficulty_counts(
+    samples_by_query: Mapping[str, Sequence[Sample]], difficulty_trials: int
+) -> dict[str, tuple[int, int]]:
+    """(correct, n_d) over exactly the difficulty trials, of the queries that have them all."""
+    return {
+        query_id: (sum(sample.correct for sample in samples[:difficulty_trials]), difficulty_trials)
+        for query_id, samples in samples_by_query.items()
+        if len(samples) >= difficulty_trials
+    }
 
 
 def _own_settings(strategy: str, settings: StrategySettings) -> dict[str, object]:
     """The settings that decide this strategy's data set."""
-    own = {"vrt": ["vrt_trials"], "uniform": ["uniform_quota"], "prop2diff": ["prop2diff_quota"]}[strategy]
+    own = {"vrt": ["vrt_trials"], "uniform": ["uniform_quota"], "prop2diff": ["prop2diff_quota", "exponent"]}[strategy]
     own += ["difficulty_trials"] + ([] if strategy == "vrt" else ["trial_cap"])
     return {name: getattr(settings, name) for name in own}
 

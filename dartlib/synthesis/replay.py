@@ -1,0 +1,132 @@
+"""The replay lab: allocation and stopping on recorded pass rates, beside fixed sampling and a clairvoyant.
+
+Recorded counts (a published file, or the user's own pool) become a simulated teacher; every row of the lab's table
+takes the same numbered draws. Seconds on a CPU, so a rule can be tried before tokens are spent on it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dartlib.synthesis.difficulty import Counts, fit_priors
+from dartlib.synthesis.simulation import SimulatedTeacher, cut_by_policy
+from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule, judge
+from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The hardest share of the queries, by recorded pass rate, on which yield and coverage are judged.
+HARDEST_SHARE = 0.2
+
+
+def read_replay(path: Path) -> dict[str, tuple[int, int]]:
+    """(correct, trials) per query from a JSONL file with ``query_id``, ``correct`` and ``trials``.
+
+    Raises ValueError naming file and line where one is missing, the counts do not add up, or an id comes twice.
+    """
+    counts: dict[str, tuple[int, int]] = {}
+    with path.open(encoding="utf-8") as handle:
+        for number, line in enumerate(handle, start=1):
+            row = json.loads(line)
+            try:
+                query_id, correct, trials = str(row["query_id"]), int(row["correct"]), int(row["trials"])
+            except KeyError as error:
+                raise ValueError(
+                    f"{path} line {number}: no field {error}: each line needs query_id, correct, trials"
+                ) from None
+            if not 0 <= correct <= trials or trials == 0 or query_id in counts:
+                raise ValueError(f"{path} line {number}: {correct} correct of {trials} trials, or a repeated query_id")
+            counts[query_id] = (correct, trials)
+    return counts
+
+
+def replay_teacher(counts: Counts, *, trials: int, seed: int, mean_tokens: float = 1.0) -> SimulatedTeacher:
+    """A teacher with each query's recorded pass rate, taken as the truth (a never-solved query stays so)."""
+    rates = {query_id: correct / tried for query_id, (correct, tried) in counts.items()}
+    return SimulatedTeacher(rates, dict.fromkeys(rates, mean_tokens), trials, seed)
+
+
+def replay_table(
+    teacher: SimulatedTeacher, settings: StrategySettings, rules: Mapping[str, StoppingRule | None]
+) -> pd.DataFrame:
+    """Each stopping rule (None: the cap alone) on one strategy, on the same draws; one row per rule.
+
+    Besides the three axes: share of the trials spent on queries the teacher never solves; ``against_fixed``, trials
+    over those of the smallest equal number per query that reaches the same achieving ratio; ``against_clairvoyant``,
+    trials over those of one who gets the same responses and never asks behind a query's last correct one. Raises
+    ValueError unless ``settings`` names exactly one strategy with quotas.
+    """
+    import pandas as pd
+
+    if len(settings.strategies) != 1 or settings.strategies[0] == "vrt":
+        raise ValueError(
+            f"strategies {list(settings.strategies)}: the lab compares rules for one of uniform, prop2diff"
+        )
+    difficulty = {
+        query_id: (sum(verdicts[: settings.difficulty_trials]), settings.difficulty_trials)
+        for query_id, verdicts in teacher.verdicts.items()
+    }
+    priors = fit_priors(difficulty, {})
+    quotas = quotas_of(teacher, settings)
+    by_rate = sorted(teacher.pass_rates, key=teacher.pass_rates.__getitem__)
+    hardest = by_rate[: max(1, round(HARDEST_SHARE * len(quotas)))]
+    rows = []
+    for name, rule in rules.items():
+        first = max(settings.difficulty_trials, FIRST_REVIEW)
+        stopping = None if rule is None else PosteriorStopping(rule, priors, first)
+        counted = cut_by_policy(teacher, StrategyPolicy(settings, stopping=stopping))
+        verdict = judge(counted, quotas, hardest)
+        never = sum(counted[query_id][0] for query_id, rate in teacher.pass_rates.items() if rate == 0)
+        fixed = smallest_fixed(teacher, quotas, verdict.achieving_ratio)
+        rows.append(
+            {
+                "rule": name,
+                "trials": verdict.trials,
+                "achieving_ratio": verdict.achieving_ratio,
+                "hard_correct": verdict.hard_correct,
+                "hard_coverage": verdict.hard_coverage,
+                "never_solved_share": never / verdict.trials,
+                "against_fixed": verdict.trials / (fixed * len(quotas)) if fixed else float("nan"),
+                "against_clairvoyant": verdict.trials / clairvoyant_trials(teacher, counted),
+            }
+        )
+    return pd.DataFrame(rows).set_index("rule")
+
+
+def quotas_of(teacher: SimulatedTeacher, settings: StrategySettings) -> dict[str, int]:
+    """The one strategy's quota of every query, from the teacher's first draws."""
+    policy, (strategy,) = StrategyPolicy(settings), settings.strategies
+    quotas = {}
+    for query_id, verdicts in teacher.verdicts.items():
+        prefix = [verdict == 1 for verdict in verdicts[: settings.difficulty_trials]]
+        demand = policy.strategy_demand(strategy, query_id, prefix)
+        quotas[query_id] = demand.quota or 0 if demand else 0
+    return quotas
+
+
+def smallest_fixed(teacher: SimulatedTeacher, quotas: Mapping[str, int], achieving_ratio: float) -> int | None:
+    """Smallest equal number of trials per query that reaches the achieving ratio; None if the draws do not."""
+    needed = []
+    for query_id, verdicts in teacher.verdicts.items():
+        right = np.flatnonzero(np.frombuffer(verdicts, np.uint8))
+        needed.append(int(right[quotas[query_id] - 1]) + 1 if quotas[query_id] <= len(right) else None)
+    met = sorted(trials for trials in needed if trials is not None)
+    wanted = round(achieving_ratio * len(needed))
+    return met[wanted - 1] if 0 < wanted <= len(met) else None
+
+
+def clairvoyant_trials(teacher: SimulatedTeacher, counted: Mapping[str, tuple[int, int]]) -> int:
+    """Trials up to the last correct one of every query: the same responses without a wasted wrong tail."""
+    return sum(teacher.verdicts[query_id].rfind(b"\x01", 0, trials) + 1 for query_id, (trials, _) in counted.items())
+
+
+def counts_of(samples: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """(correct, trials) per query of a pool's samples (columns ``query_id`` and ``verdict``), for replay."""
+    right = (samples["verdict"] == "correct").groupby(samples["query_id"]).agg(["sum", "size"])
+    return {str(query_id): (int(row["sum"]), int(row["size"])) for query_id, row in right.iterrows()}
