@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,22 +82,31 @@ def widget_states(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [data["state"] for data in contents if "state" in data]
 
 
-def test_interrupting_the_cell_ends_within_three_seconds_and_running_it_again_goes_on(notebook, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stop", "error"),
+    [
+        (lambda kernel: kernel.manager.interrupt_kernel(), "KeyboardInterrupt"),
+        (lambda kernel: kernel.manager.signal_kernel(signal.SIGTERM), "SystemExit"),  # a batch system ends the job
+    ],
+)
+def test_stopping_the_cell_ends_within_three_seconds_and_running_it_again_goes_on(
+    notebook, tmp_path: Path, stop: Callable[[Notebook], None], error: str
+) -> None:
     kernel = notebook()
     seen: dict[str, float] = {}
 
-    def interrupt_when_sampling(message: dict[str, Any]) -> None:
-        if "value" in message["content"].get("data", {}).get("state", {}) and "sent" not in seen:
-            seen["sent"] = time.monotonic()  # the bar is there: sampling has begun
-        if "sent" in seen and "interrupted" not in seen and time.monotonic() - seen["sent"] > 1:
-            kernel.manager.interrupt_kernel()
-            seen["interrupted"] = time.monotonic()
+    def stop_when_sampling(message: dict[str, Any]) -> None:
+        if "value" in message["content"].get("data", {}).get("state", {}) and "begun" not in seen:
+            seen["begun"] = time.monotonic()  # the bar is there
+        if "begun" in seen and "stopped" not in seen and time.monotonic() - seen["begun"] > 1:
+            stop(kernel)
+            seen["stopped"] = time.monotonic()
 
-    messages = kernel.run(cell(tmp_path, delay=0.3, flush=1000), interrupt_when_sampling)
-    assert time.monotonic() - seen["interrupted"] < 3
-    assert [one["content"]["ename"] for one in messages if one["msg_type"] == "error"] == ["KeyboardInterrupt"]
+    messages = kernel.run(cell(tmp_path, delay=0.3, flush=1000), stop_when_sampling)
+    assert time.monotonic() - seen["stopped"] < 3
+    assert [one["content"]["ename"] for one in messages if one["msg_type"] == "error"] == [error]
     kept = pool_rows(tmp_path)
-    assert len(kept) >= 16  # nothing had been flushed before the interrupt
+    assert len(kept) >= 16  # nothing had been flushed before
     text = printed(kernel.run(cell(tmp_path, delay=0.0)))
     assert f"going on from {len(kept)} trials" in text and f"finished {len(RATES)}" in text
     assert {key: pool_rows(tmp_path)[key] for key in kept} == kept

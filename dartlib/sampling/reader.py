@@ -1,84 +1,39 @@
 """Reading a pool, also while a run writes to it: samples for people, counts and resume for programs.
 
-Only the columns that are asked for leave the disk, one row group at a time. A trial is found by a key, the query's
-number times 2^32 plus the trial, so joining 20 million trials with their grades takes two sorted arrays of numbers.
+Only the columns that are asked for leave the disk, one row group at a time; trials and grades meet by the number keys
+of `ledger`.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dartlib.records import Grade, Query, RecordError, Trial, Verdict, schema_of
+from dartlib.records import Grade, Query, RecordError, Trial, schema_of
 from dartlib.sampling import shards
+from dartlib.sampling.ledger import UNGRADED, VERDICTS, Grades, Integers, Ledger, concatenate, find, identities, keys_of
 from dartlib.sampling.pool import PoolError, grader_keys, read_setting, setting_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _KEY = ["query_id", "trial"]
-_VERDICTS = [verdict.value for verdict in Verdict]
-_UNGRADED = -1
 _READ_AGAIN = 5  # times, when shards were merged under a reader's hands
 
-Integers = npt.NDArray[np.int64]
 Result = TypeVar("Result")
 
 
 class _Merged(Exception):
     """A shard was replaced by a merged one between listing and reading: read from the start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """Which trials a pool holds, and their current verdicts. ``keys`` is sorted; ``verdicts`` indexes Verdict or -1."""
-
-    query_ids: Sequence[str]
-    keys: Integers
-    verdicts: npt.NDArray[np.int8]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    @property
-    def ungraded(self) -> Integers:
-        """Keys of trials without a current grade."""
-        return self.keys[self.verdicts == _UNGRADED]
-
-    def verdict_counts(self) -> dict[str, int]:
-        """How many trials have each verdict."""
-        counts = np.bincount(self.verdicts[self.verdicts >= 0], minlength=len(_VERDICTS))
-        return dict(zip(_VERDICTS, counts.tolist(), strict=True))
-
-    def graded(self) -> Iterator[tuple[str, int, bool]]:
-        """(query, trial, correct) of every graded trial, by query then trial."""
-        right = _VERDICTS.index(Verdict.CORRECT.value)
-        for start in range(0, len(self.keys), shards.ROWS_PER_GROUP):
-            part = slice(start, start + shards.ROWS_PER_GROUP)
-            for key, verdict in zip(self.keys[part].tolist(), self.verdicts[part].tolist(), strict=True):
-                if verdict != _UNGRADED:
-                    yield self.query_ids[key >> 32], key & 0xFFFFFFFF, verdict == right
-
-    def counts(self) -> pd.DataFrame:
-        """Columns query_id, trials, correct: one row per query, in the order of ``query_ids``."""
-        import pandas as pd
-
-        owner = self.keys >> 32
-        correct = owner[self.verdicts == _VERDICTS.index(Verdict.CORRECT.value)]
-        size = len(self.query_ids)
-        numbers = {"trials": np.bincount(owner, minlength=size), "correct": np.bincount(correct, minlength=size)}
-        return pd.DataFrame({"query_id": list(self.query_ids), **numbers})
 
 
 class PoolReader:
@@ -163,7 +118,7 @@ class PoolReader:
         due = np.ones(len(keys), dtype=bool)
         for file in self._files("trials") if len(keys) else ():
             for batch in file.iter_batches(rows):
-                places, first = np.unique(_find(keys, _keys(batch, query_ids)), return_index=True)
+                places, first = np.unique(find(keys, keys_of(batch, query_ids)), return_index=True)
                 places, first = places[places >= 0], first[places >= 0]
                 chosen = first[due[places]]
                 due[places] = False
@@ -172,21 +127,21 @@ class PoolReader:
 
     def _read_ledger(self, queries: Sequence[Query] | None, grader_version: str | None) -> Ledger:
         asked = self.queries() if queries is None else queries
-        query_ids = _identities(asked)
+        query_ids = identities(asked)
         grades = self._current_grades(asked, grader_version, query_ids, ["verdict"])
-        graded, verdicts = grades.keys, grades.codes("verdict", _VERDICTS)
+        graded, verdicts = grades.keys, grades.codes("verdict", VERDICTS)
         del grades
-        keys = _concatenate(_keys(batch, query_ids) for batch in self._batches("trials", _KEY))
+        keys = concatenate(keys_of(batch, query_ids) for batch in self._batches("trials", _KEY))
         keys.sort()
         keys = keys[np.searchsorted(keys, 0) :]  # rows of other queries have negative keys
         keys = keys[np.diff(keys, prepend=-1) > 0]  # a trial that was copied into the pool twice counts once
-        places = _find(graded, keys)
-        held = np.append(verdicts, np.int8(_UNGRADED))[places]  # place -1, no grade, is the appended one
+        places = find(graded, keys)
+        held = np.append(verdicts, np.int8(UNGRADED))[places]  # place -1, no grade, is the appended one
         return Ledger([query.query_id for query in asked], keys, held)
 
     def _current_grades(
         self, queries: Sequence[Query], grader_version: str | None, query_ids: pa.Array, columns: Sequence[str]
-    ) -> _Grades:
+    ) -> Grades:
         """The grades that count, with these columns as dictionaries."""
         expected = None
         if grader_version is not None:
@@ -195,7 +150,7 @@ class PoolReader:
         schema = pa.schema([(name, pa.dictionary(pa.int32(), pa.string())) for name in columns])
         numbers, tables = [], [schema.empty_table()]
         for batch in self._batches("grades", [*_KEY, *columns, "grader"]):
-            found = _keys(batch, query_ids)
+            found = keys_of(batch, query_ids)
             use = found >= 0
             if expected is not None:
                 due = expected.take(pa.array(np.where(use, found >> 32, 0)))
@@ -203,7 +158,7 @@ class PoolReader:
                 use &= pc.equal(held, due).to_numpy(zero_copy_only=False)
             numbers.append(found[use])
             tables.append(pa.Table.from_batches([batch]).select(list(columns)).filter(pa.array(use)).cast(schema))
-        return _Grades.of(_concatenate(numbers), pa.concat_tables(tables).unify_dictionaries().combine_chunks())
+        return Grades.of(concatenate(numbers), pa.concat_tables(tables).unify_dictionaries().combine_chunks())
 
     def _join(
         self,
@@ -215,14 +170,14 @@ class PoolReader:
     ) -> pa.Table:
         """Rows that ``where`` keeps, with the key and the wanted columns, in the order of the shards."""
         asked = self.queries() if queries is None else queries
-        query_ids = _identities(asked)
+        query_ids = identities(asked)
         of_query = schema_of(Query)
         texts = pa.table([[getattr(query, name) for query in asked] for name in of_query.names], schema=of_query)
         of_grade = [name for name in _owned(Grade, {*wanted, *named}) if name not in _KEY]
         grades = self._current_grades(asked, grader_version, query_ids, of_grade)
 
         def joined(trials: pa.Table, columns: Sequence[str]) -> pa.Table:
-            keys = _keys(trials, query_ids)
+            keys = keys_of(trials, query_ids)
             for name in _owned(Grade, set(columns) - set(_KEY)):
                 trials = trials.append_column(name, grades.take(name, keys))
             for name in _owned(Query, set(columns) - set(_KEY)):
@@ -235,7 +190,7 @@ class PoolReader:
         for file in self._files("trials"):
             for group in range(file.num_row_groups):
                 light = file.read_row_group(group, columns=_owned(Trial, set(filtered)))
-                rows = np.flatnonzero(_keys(light, query_ids) >= 0)
+                rows = np.flatnonzero(keys_of(light, query_ids) >= 0)
                 if where:
                     frame = _plain(joined(light.take(pa.array(rows)), filtered)).to_pandas()
                     rows = rows[frame.query(where).index.to_numpy()]
@@ -295,66 +250,6 @@ def open_pool(path: Path) -> PoolReader:
     Raises PoolError when nothing is there or when several settings would have to be told apart.
     """
     return PoolReader(setting_folder(path))
-
-
-@dataclass(frozen=True, slots=True)
-class _Grades:
-    """Current grades: sorted keys, and for each its row in ``table`` (dictionary columns)."""
-
-    keys: Integers
-    rows: Integers
-    table: pa.Table
-
-    @classmethod
-    def of(cls, keys: Integers, table: pa.Table) -> _Grades:
-        """Of several grades of one trial the newest counts, which is the last."""
-        rows = np.argsort(keys, kind="stable")
-        ordered = keys[rows]
-        last = np.ones(len(keys), dtype=bool)
-        last[:-1] = ordered[1:] != ordered[:-1]
-        return cls(ordered[last], rows[last], table)
-
-    def take(self, name: str, keys: Integers) -> pa.ChunkedArray:
-        """A column for these keys, null where a trial has no grade."""
-        places = _find(self.keys, keys)
-        none = places < 0
-        rows = self.rows[np.where(none, 0, places)] if len(self.rows) else np.zeros(len(keys), dtype=np.int64)
-        return self.table.column(name).take(pa.array(rows, mask=none))
-
-    def codes(self, name: str, values: Sequence[str]) -> npt.NDArray[np.int8]:
-        """A column as places in ``values``, in the order of the keys."""
-        column = _dictionary(self.table.column(name))
-        numbers = [values.index(value) for value in column.dictionary.to_pylist()]
-        return np.array(numbers, dtype=np.int8)[column.indices.to_numpy()][self.rows]
-
-
-def _keys(rows: pa.Table | pa.RecordBatch, query_ids: pa.Array) -> Integers:
-    """The key of each row, negative for a query that is not among ``query_ids``."""
-    column = _dictionary(rows.column("query_id"))
-    known = pc.index_in(column.dictionary, value_set=query_ids).fill_null(-1).to_numpy().astype(np.int64)
-    return (known[column.indices.to_numpy()] << 32) + rows.column("trial").to_numpy()
-
-
-def _identities(queries: Sequence[Query]) -> pa.Array:
-    return pa.array([query.query_id for query in queries], pa.string())
-
-
-def _dictionary(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
-    if isinstance(column, pa.ChunkedArray):
-        column = column.unify_dictionaries().combine_chunks()
-    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-
-
-def _concatenate(arrays: Iterable[Integers]) -> Integers:
-    return np.concatenate([np.zeros(0, dtype=np.int64), *arrays])
-
-
-def _find(ordered: Integers, keys: Integers) -> Integers:
-    """Place of each key in ``ordered``, -1 where it is not there."""
-    places = np.searchsorted(ordered, keys)
-    inside = places < len(ordered)
-    inside[inside] = ordered[places[inside]] == keys[inside]
-    return np.where(inside, places, -1)
 
 
 @cache

@@ -334,7 +334,7 @@ def _terminate_as_exit() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: set by something that is not Python
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from dartlib.records import SftRow, write_records, write_text_atomically
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -21,15 +23,16 @@ def write_dataset(stem: Path, rows: Sequence[SftRow]) -> None:
     write_text_atomically(stem.with_suffix(".jsonl"), "".join(line + "\n" for line in lines))
 
 
-def write_front_page(folder: Path, rows: Mapping[str, int], licences: Mapping[str, str]) -> None:
+def write_front_page(folder: Path, strategies: Sequence[str], licences: Mapping[str, str]) -> None:
     """``README.md`` of a folder of data sets: one Hub configuration per strategy, the cards linked.
 
-    ``rows`` counts the rows per strategy. With it ``datasets.load_dataset(folder, strategy)`` works, and so does
+    The Parquet files are there already. With it ``datasets.load_dataset(folder, strategy)`` works, and so does
     ``hf upload NAME folder . --repo-type dataset``. ``license: other`` points to the licences of queries and
     teacher, which decide what may be done with their offspring.
     """
     import yaml
 
+    rows = {name: pq.read_metadata(folder / f"{name}.parquet").num_rows for name in strategies}
     total = sum(rows.values())
     front = {
         "license": "other",

@@ -121,7 +121,7 @@ def synthesize(
         all_outcomes += outcomes
         rows_of[strategy] = len(rows)
         log(f"{strategy}: {len(rows)} responses to {sum(o.n_correct > 0 for o in outcomes)} of {len(queries)} queries")
-    write_front_page(output_folder / "datasets", rows_of, licences)
+    write_front_page(output_folder / "datasets", settings.strategies, licences)
     write_records(output_folder / "outcomes.parquet", all_outcomes, QueryOutcome)
     paths = {strategy: output_folder / "datasets" / f"{strategy}.parquet" for strategy in settings.strategies}
     measured = _difficulty_counts(samples_by_query, settings.difficulty_trials) | known

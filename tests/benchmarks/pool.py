@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from _rows import report, row
 
 from dartlib.records import Grade, Query, Trial, make_queries, schema_of
 from dartlib.sampling import Setting, open_pool
@@ -113,12 +114,8 @@ def main() -> None:
     rows = []
     for name, value in found.items():
         limit, unit = LIMITS.get(name, (None, "GB" if "gb" in name else "s" if "seconds" in name else "rows"))
-        row = {"metric": name, "ours": value, "reference": limit, "reference_name": limit and "limit"}
-        rows.append(row | {"ratio": limit and value / limit, "unit": unit})
-    for row in rows:
-        print(f"{row['metric']:20} {row['ours']:>14,.2f} {row['unit']:8} limit {row['reference']}")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        rows.append(row(name, value, limit, "limit" if limit else None, unit))
+    report(rows, options.json)
 
 
 if __name__ == "__main__":
