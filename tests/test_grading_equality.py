@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dartlib.grading import answers_equal
-from dartlib.grading.equality import compare_fast, exceeded_limit, normalise, parse_number
+from dartlib.grading.equality import compare_fast, exceeded_limit
 
 EQUAL = {
     "numbers": [
