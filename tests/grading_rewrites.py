@@ -158,9 +158,15 @@ def edits(answer: str) -> dict[str, str]:
         found["sign"] = text[1:] if text.startswith("-") else f"-{text}"
     if re.fullmatch(r"-?\d+", text):
         found["plus_one"], found["minus_one"] = str(int(text) + 1), str(int(text) - 1)
-    elif not _has_words(text) and not re.search(r"[,=<>&]|\\(?:le|ge|in|cup|pm|text|mathrm|begin|infty|%|circ)|[CcKk]$", text):
+    elif not _has_words(text) and not re.search(
+        r"[,=<>&]|\\(?:le|ge|in|cup|pm|text|mathrm|begin|infty|%|circ)|[CcKk]$", text
+    ):
         found["plus_one"], found["minus_one"] = f"{text} + 1", f"{text} - 1"
-    if not re.search(r"[,=<>&]|\\(?:le|ge|in|cup|pm|begin|text)", text) and not _has_words(text) and "sign" not in found:
+    if (
+        not re.search(r"[,=<>&]|\\(?:le|ge|in|cup|pm|begin|text)", text)
+        and not _has_words(text)
+        and "sign" not in found
+    ):
         if re.search(r"[1-9a-z]", re.sub(r"\\[a-z]+", "", text)) or "\\pi" in text:
             found["sign"] = f"-({text})"
     return found
@@ -169,4 +175,8 @@ def edits(answer: str) -> dict[str, str]:
 def _has_words(answer: str) -> bool:
     """Words outside of commands: rewriting around them may not keep the meaning."""
     bare = re.sub(r"\\[A-Za-z]+", " ", answer)
-    return "\\text" in answer or "\\mathrm" in answer or re.search(r"[A-Za-z]{3}|\b(?:and|or|at|is|the|in|for)\b", bare) is not None
+    return (
+        "\\text" in answer
+        or "\\mathrm" in answer
+        or re.search(r"[A-Za-z]{3}|\b(?:and|or|at|is|the|in|for)\b", bare) is not None
+    )

@@ -186,7 +186,13 @@ def _is_large(inner: Node, outer: Node) -> bool:
     return inner[2][0] == "num" and abs(inner[2][1] * outer[1]) > MAX_INTEGER
 
 
-CONSTANTS: Mapping[str, complex] = {"π": cmath.pi, "e": cmath.e, "i": 1j, "∞": complex(math.inf), "degree": cmath.pi / 180}
+CONSTANTS: Mapping[str, complex] = {
+    "π": cmath.pi,
+    "e": cmath.e,
+    "i": 1j,
+    "∞": complex(math.inf),
+    "degree": cmath.pi / 180,
+}
 
 
 def evaluate(node: Node, values: Mapping[str, complex]) -> complex:

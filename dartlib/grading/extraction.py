@@ -35,7 +35,9 @@ _FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?%?")
 _STATEMENT = re.compile(r"\bstatement\s+is\s+(?:therefore\s+|thus\s+)?[*_]*(true|false)\b", re.I)
 _REASON = re.compile(r"(?:,\s+as|,?\s+(?:because|since|which|where|so that))\b.*", re.I | re.DOTALL)
-_PRELUDE = re.compile(r"(?:the|an?|simply|just|equal|exactly|[a-z]{4,12})(?:\s+[a-z]{1,12}){0,4}\s+(?=\$|\\\(|\\boxed)", re.I)
+_PRELUDE = re.compile(
+    r"(?:the|an?|simply|just|equal|exactly|[a-z]{4,12})(?:\s+[a-z]{1,12}){0,4}\s+(?=\$|\\\(|\\boxed)", re.I
+)
 _NEGATION = re.compile(r"\b(?:not|no|or|than|least|most)\b", re.I)
 _EXAMPLE = re.compile(r"(?:e\.g\.,?|for example,?|such as|like)[\s`*]*$", re.I)
 _UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
@@ -145,7 +147,9 @@ def _trimmed(text: str) -> str:
 def _guess(text: str) -> str | None:
     """The last formula or number; else the last word on a statement's truth."""
     spans = [
-        (match.end(), match.start()) for match in _FORMULA.finditer(text[-20_000:]) if len(match.group().strip("$\\()[] ")) > 1
+        (match.end(), match.start())
+        for match in _FORMULA.finditer(text[-20_000:])
+        if len(match.group().strip("$\\()[] ")) > 1
     ]
     tail = text[-20_000:]
     covered = max(spans, default=(-1, -1))

@@ -152,7 +152,7 @@ class _Reader:
         """A sum with its unit, or a bracketed collection."""
         value = self.sum()
         if value[0] == "item":
-            return value[1]  # type: ignore[no-any-return]
+            return value[1]
         return ("value", value, self.unit())
 
     def unit(self) -> str:
@@ -340,7 +340,7 @@ class _Reader:
             if closing != _CLOSING[opening]:
                 raise Unreadable("half-open interval of one end")
             if items[0][0] == "value" and not items[0][2]:
-                return items[0][1]  # type: ignore[no-any-return]
+                return items[0][1]
             if items[0][0] == "value" and self.depth:
                 raise Unreadable("a unit inside a formula")
             return ("item", items[0])
@@ -349,7 +349,10 @@ class _Reader:
         if opening == "[" and all(item[0] == "tuple" and item[1] == "[" for item in items):
             if len({len(item[3]) for item in items}) == 1:
                 return ("item", ("matrix", tuple(item[3] for item in items)))
-        return ("item", ("tuple", "(" if opening == "\\langle" else opening, closing.replace("\\rangle", ")"), tuple(items)))
+        return (
+            "item",
+            ("tuple", "(" if opening == "\\langle" else opening, closing.replace("\\rangle", ")"), tuple(items)),
+        )
 
     def _absolute(self, bar: str) -> Node:
         self.bars += 1
@@ -426,7 +429,11 @@ class _Reader:
         if base is not None:
             if name != "log":
                 raise Unreadable("subscript of a function")
-            result = algebra.function("logbase", base, inner) if base != algebra.number(10) else algebra.function("log", inner)
+            result = (
+                algebra.function("logbase", base, inner)
+                if base != algebra.number(10)
+                else algebra.function("log", inner)
+            )
         elif exponent == MINUS_ONE and "arc" + name in FUNCTIONS:
             return algebra.function("arc" + name, inner)
         elif name == "exp":

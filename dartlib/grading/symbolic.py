@@ -11,16 +11,15 @@ from typing import Any
 
 from dartlib.grading import algebra
 from dartlib.grading.algebra import Node
+from dartlib.grading.formulas import Rules, quick_leaf
 
 DIGITS = 30  # to which two formulas must agree
 EXTRA_DIGITS = 400  # spent on telling a tiny difference from none
 POINTS = 3  # rational points at which formulas with variables must agree
 
 
-def equal_formulas(gold: Node, pred: Node, rules: Any) -> bool:
+def equal_formulas(gold: Node, pred: Node, rules: Rules) -> bool:
     """Whether two formulas have the same value, everywhere if they hold variables."""
-    from dartlib.grading.equality import quick_leaf
-
     decided = quick_leaf(gold, pred, rules)
     if decided is not None:
         return decided
@@ -72,7 +71,10 @@ def _is_zero(value: Any) -> bool:
     number = sympy.N(value, DIGITS, maxn=EXTRA_DIGITS)
     parts = number.as_real_imag()
     # evalf returns a digit or two, of no significance, when all its extra digits cancelled.
-    return all(part == 0 or (part.is_Float and part._prec <= 4) or abs(part) < sympy.Float(10) ** -EXTRA_DIGITS for part in parts)
+    return all(
+        part == 0 or (part.is_Float and part._prec <= 4) or abs(part) < sympy.Float(10) ** -EXTRA_DIGITS
+        for part in parts
+    )
 
 
 def _build(node: Node, values: dict[str, Any]) -> Any:
@@ -101,4 +103,5 @@ def _build(node: Node, values: dict[str, Any]) -> Any:
         return sympy.log(arguments[0], 10)
     if node[1] == "logbase":
         return sympy.log(arguments[1], arguments[0])
-    return getattr(sympy, names.get(node[1], node[1]))(*arguments)
+    name: str = node[1]
+    return getattr(sympy, names.get(name, name))(*arguments)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 _SAME = {
-    "cm": "cm centimeter centimetre", "m": "meter metre", "km": "km kilometer kilometre", "mm": "mm millimeter millimetre",
+    "cm": "cm centimeter centimetre", "m": "meter metre", "km": "km kilometer kilometre",
+    "mm": "mm millimeter millimetre",
     "in": "inch inches", "ft": "ft foot feet", "yd": "yd yard", "mi": "mi mile", "g": "gram gm", "kg": "kg kilogram",
     "mg": "mg milligram", "lb": "lb lbs pound", "oz": "oz ounce", "s": "sec second", "min": "min minute",
     "h": "hr hrs hour", "l": "liter litre", "ml": "ml milliliter", "degree": "degree deg", "mph": "mph",
@@ -14,7 +15,7 @@ _SAME = {
 }  # fmt: skip
 _CANONICAL = {word: name for name, words in _SAME.items() for word in words.split()}
 _SCALES = frozenset("hundred thousand million billion trillion dozen half third quarter".split())
-_IGNORED = frozenset("of a an the in total per is are".split()) - {"per"}
+_IGNORED = frozenset("of a an the total per is are".split()) - {"per"}
 # Words that say something else than a unit: never dropped from an answer.
 _MEANINGFUL = frozenset(
     "and or not no if when where with for any all except between from less more greater least most than about plus "
