@@ -120,7 +120,7 @@ def starred(answer: str) -> str | None:
 def latex(answer: str) -> str | None:
     """Plain fractions and products in LaTeX."""
     text = re.sub(r"(?<![\w.}^/])(\d+) ?/ ?(\d+)(?![\w./^{])", r"\\frac{\1}{\2}", answer)
-    return text.replace("*", " \\cdot ")
+    return text if "\\begin" in text else text.replace("*", " \\cdot ")
 
 
 def grouped_thousands(answer: str) -> str | None:
@@ -180,3 +180,23 @@ def _has_words(answer: str) -> bool:
         or "\\mathrm" in answer
         or re.search(r"[A-Za-z]{3}|\b(?:and|or|at|is|the|in|for)\b", bare) is not None
     )
+
+
+def known_unequal(first: str, second: str) -> bool:
+    """Whether two references differ beyond doubt: plain numbers more than 1e-3 apart, or different kinds."""
+    kinds = _kind(first), _kind(second)
+    if kinds != ("number", "number"):
+        return kinds[0] != kinds[1] and "other" not in kinds
+    left, right = (float(text.strip("$ ").replace(",", "")) for text in (first, second))
+    return abs(left - right) > 1e-3 * max(abs(left), abs(right))
+
+
+def _kind(answer: str) -> str:
+    text = answer.strip().strip("$").strip()
+    if re.fullmatch(r"-?\d+(,\d{3})*(\.\d+)?", text):
+        return "number"
+    if re.fullmatch(r"\((-?\d+)(, ?-?\d+)+\)", text):
+        return "tuple"
+    if re.fullmatch(r"\\text\{[A-Za-z]{3,}\}|True|False|[a-z]{4,}", text):
+        return "words"
+    return "formula with a variable" if re.fullmatch(r"-?\d*[a-z]\^\{?\d\}?[^=]*[a-z][^=,]*", text) else "other"

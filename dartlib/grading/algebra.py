@@ -167,10 +167,10 @@ def exceeded_limit(node: Node) -> str | None:
     for part in parts_of(node):
         if part[0] == "pow":
             bases, exponents = (list(parts_of(side)) for side in part[1:])
+            if part[1][0] == "num" and any(p[0] == "pow" and p[1][0] == "num" for p in exponents):
+                return "tower"
             if any(p[0] == "num" and abs(p[1]) > MAX_INTEGER for p in exponents):
                 return "exponent"
-            if any(p[0] == "pow" and p[1][0] == "num" for p in exponents) and part[1][0] == "num":
-                return "tower"
             if part[2][0] == "num" and any(p[0] == "pow" and _is_large(p, part[2]) for p in bases):
                 return "exponent"
             if part[1][0] == "num" and part[2][0] == "num" and _bits(part[1][1]) * abs(part[2][1]) > MAX_BITS:

@@ -148,12 +148,10 @@ def _compare_unread(gold: str, pred: str) -> Comparison | None:
         return compare_fast(gold=gold, pred=end) if end != pred else None
     if _is_prose(gold) or _is_prose(pred):
         return Comparison(False, "text")
-    if not _FOR_SYMPY.search(gold + pred):
-        return Comparison(False, "unread")
     for text in (gold, pred):
         if name := exceeded_limit(text):
             return Comparison(False, f"limit:{name}")
-    return None
+    return None if _FOR_SYMPY.search(gold + pred) else Comparison(False, "unread")
 
 
 _CONCLUSION = re.compile(r"(?:.*\b(?:is|are|equals|be|was|were|has|have|had)|.*:)\s+(.*)", re.DOTALL | re.IGNORECASE)

@@ -11,7 +11,7 @@ wrong answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 MAX_ANSWER = 4001  # characters kept of an answer: one more than are ever compared
 _MAX_FIELDS = 100  # JSON fields looked at, from the last one back: keeps hostile text linear
@@ -45,6 +45,7 @@ _CONTENT = re.compile(r"[^\W_]")  # a letter or digit: "___" and "..." are no an
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("`", "`"), ('"', '"'), ("“", "”"))
 
 Span = tuple[int, int]  # (end, start) in the response: the largest ends last
+Read = Callable[[str], str]  # what is done to the text of a span
 
 
 def extract_answer(response: str, *, lenient: bool = False, query: str | None = None) -> str | None:
@@ -53,13 +54,11 @@ def extract_answer(response: str, *, lenient: bool = False, query: str | None = 
     ``lenient``: then the last formula or number of the text, or what it says of the truth of a statement.
     ``query``: what was asked; an answer form that the response copies from there is not its own.
     """
-    spans = list(_spans(response))
-    if query:
-        spans = [span for span in spans if not _is_quoted(response, span, query)]
+    spans = {span: read for span, read in _spans(response) if not query or not _is_quoted(response, span, query)}
     for end, start in sorted(spans, reverse=True):
-        answer = clean_answer(_trimmed(response[start : min(end, start + MAX_ANSWER)]))
+        answer = clean_answer(spans[end, start](response[start : min(end, start + MAX_ANSWER)]))
         if inner := list(_fields(answer)):  # "The answer is `"answer": "5"`"
-            answer = clean_answer(_trimmed(answer[inner[-1][1] : inner[-1][0]]))
+            answer = clean_answer(_unescaped(answer[inner[-1][1] : inner[-1][0]]))
         if _CONTENT.search(answer) or answer.startswith("\\"):
             return answer
     return _guess(response) if lenient else None
@@ -86,14 +85,16 @@ def clean_answer(text: str) -> str:
     return text
 
 
-def _spans(text: str) -> Iterator[Span]:
-    yield from _boxes(text)
+def _spans(text: str) -> Iterator[tuple[Span, Read]]:
+    for end, start in _boxes(text):
+        yield (end, start), _unescaped if text.endswith("\\\\boxed{", 0, start) else str
     for match in _BARE_BOX.finditer(text):
-        yield match.end(1), match.start(1)
+        yield (match.end(1), match.start(1)), str
     for pattern in PHRASES:
         for match in pattern.finditer(text):
-            yield _display(text, match.end(1), match.start(1))
-    yield from _fields(text)
+            yield _display(text, match.end(1), match.start(1)), _trimmed
+    for span in _fields(text):
+        yield span, lambda field: _trimmed(_unescaped(field))
 
 
 def _boxes(text: str) -> Iterator[Span]:
@@ -135,10 +136,14 @@ def _is_quoted(response: str, span: Span, query: str) -> bool:
     return response[max(0, start - 20) : end].strip() in query
 
 
-def _trimmed(text: str) -> str:
-    """The answer of a phrase or field without reasons after it, words before its formula, and JSON escapes."""
+def _unescaped(text: str) -> str:
+    """JSON escapes read so that LaTeX survives, whether its backslashes were doubled or not."""
     text = re.sub(r"\\{2,}(?=[A-Za-z{}()\[\]%$|!,;])", r"\\", text.replace('\\"', '"'))
-    text = _UNICODE.sub(lambda m: chr(int(m.group(1), 16)), text.replace("\\\\\\\\", "\\\\"))
+    return _UNICODE.sub(lambda m: chr(int(m.group(1), 16)), text.replace("\\\\\\\\", "\\\\"))
+
+
+def _trimmed(text: str) -> str:
+    """The answer of a phrase or field without reasons after it and words before its formula."""
     if (prelude := _PRELUDE.match(text)) and not _NEGATION.search(prelude.group()):
         text = text[prelude.end() :]
     return _REASON.sub("", text) if " " in text and "\\text" not in text else text

@@ -16,7 +16,6 @@ from dartlib.grading.formulas import Leaf, Rules, value_of
 from dartlib.grading.reading import Item
 from dartlib.grading.units import same_unit
 
-
 _ZERO: Item = ("value", algebra.number(0), "")
 
 

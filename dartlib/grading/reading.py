@@ -276,7 +276,7 @@ class _Reader:
                 if base[0] == "item":
                     raise Unreadable("a power of a collection")
                 self.take()
-                base = algebra.power(base, self.argument())
+                base = algebra.power(base, self.exponent())
             elif token == "!":
                 self.take()
                 base = algebra.function("factorial", _formula(base))
@@ -290,6 +290,14 @@ class _Reader:
     def _more_after_degree(self) -> bool:
         after = self.tokens[self.place + 1] if self.place + 1 < len(self.tokens) else None
         return after not in (None, ",", ";", "=", "and", "or", "⟦and⟧", "⟦or⟧") and self.depth > 0
+
+    def exponent(self) -> Node:
+        """A power's argument; towers without braces are read from the right."""
+        exponent = self.argument()
+        if self.token != "^":
+            return exponent
+        self.take()
+        return algebra.power(exponent, self.exponent())
 
     def argument(self) -> Node:
         """What ``^``, ``\\sqrt`` and ``\\frac`` take: a group or one signed atom."""
