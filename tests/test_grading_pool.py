@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -18,6 +16,7 @@ import psutil
 import pytest
 
 from dartlib.grading import GRADER_VERSION, GradingError, GradingPool, grade_response
+from dartlib.grading.pool import Pair
 from dartlib.grading.verdicts import Graded
 from dartlib.records import Query, Verdict
 
@@ -34,10 +33,10 @@ VERDICTS = [
     ("4", "The answer is 5.", "stop", ("5", Verdict.WRONG, "number")),
     ("4", "It is 4.", "stop", (None, Verdict.NO_ANSWER, "no_final_answer")),
     ("4", "\\boxed{4} and so on", "length", (None, Verdict.NO_ANSWER, "length")),
-    ("x+1", "\\boxed{1+x}", "stop", ("1+x", Verdict.CORRECT, "symbolic")),
-    ("x+1", "\\boxed{x+2}", "stop", ("x+2", Verdict.WRONG, "symbolic")),
+    ("x+1", "\\boxed{1+x}", "stop", ("1+x", Verdict.CORRECT, "formula")),
+    ("x+1", "\\boxed{x+2}", "stop", ("x+2", Verdict.WRONG, "formula")),
     ("x+1", "\\boxed{\\frac{}", "stop", (None, Verdict.NO_ANSWER, "no_final_answer")),
-    ("4", "\\boxed{9^{9^{9^{9}}}}", "stop", ("9^{9^{9^{9}}}", Verdict.WRONG, "limit:tower")),
+    ("4", "\\boxed{9^{9^{9^{9}}}}", "stop", ("9^{9^{9^{9}}}", Verdict.WRONG, "limit:exponent")),
 ]
 
 
@@ -63,7 +62,7 @@ def test_type_and_tolerance_of_the_query_count() -> None:
     with GradingPool() as pool:
         words, close, far = pool.grade_many(
             [
-                (_query("x+1", answer_type="text"), "\\boxed{1+x}", "stop"),
+                (_query("x+1", answer_type="text"), "\\boxed{2+x}", "stop"),
                 (_query("3.14", tolerance=0.01), "\\boxed{\\pi}", "stop"),
                 (_query("3.14"), "\\boxed{\\pi}", "stop"),
             ]
@@ -77,13 +76,13 @@ def test_strings_and_numbers_need_no_worker() -> None:
         assert not _children()
 
 
-@pytest.mark.parametrize("hang", ["9^{9^{9^{9}}}", "(10^8)!", "1/9999999999!"])
+@pytest.mark.parametrize("hang", [f"\\int {tower} dx" for tower in ("9^{9^{9^{9}}}", "(10^8)!", "1/9999999999!")])
 def test_a_hang_costs_one_item(hang: str) -> None:
     """Past the limits on purpose: the worker itself must survive what they miss."""
     with GradingPool(seconds_per_item=0.5) as pool:
         assert pool.grade_many([SLOW]) == [SLOW_GRADE]
         start = time.monotonic()
-        assert pool._workers[0].compare([hang, "9", None]) == (Verdict.TIMEOUT, "seconds")
+        assert pool._workers[0].compare(Pair(hang, "9")) == (Verdict.TIMEOUT, "seconds")
         assert time.monotonic() - start < 10  # 0.5 s of CPU time; the rest allows for a busy machine
         assert pool.grade_many([SLOW]) == [SLOW_GRADE]
 
@@ -94,7 +93,8 @@ def test_a_crash_costs_one_item() -> None:
         (child,) = _children()
         os.kill(child.pid, signal.SIGSTOP)  # so that it dies with the item in hand
         threading.Timer(0.3, os.kill, (child.pid, signal.SIGKILL)).start()
-        assert pool.grade_many([SLOW]) == [("2\\sqrt{2}", Verdict.TIMEOUT, "crash")]
+        other = (_query("\\sqrt{18}"), "\\boxed{3\\sqrt{2}}", "stop")  # not yet settled
+        assert pool.grade_many([other]) == [("3\\sqrt{2}", Verdict.TIMEOUT, "crash")]
         assert pool.grade_many([SLOW]) == [SLOW_GRADE]
 
 
@@ -124,7 +124,7 @@ def test_close_leaves_no_process_and_ends_a_busy_worker_at_once() -> None:
 
     def hang() -> None:
         try:
-            pool._workers[0].compare(["9^{9^{9^{9}}}", "9", None])
+            pool._workers[0].compare(Pair("\\int 9^{9^{9^{9}}} dx", "9"))
         except GradingError as error:
             failed.append(error)
 
@@ -139,17 +139,18 @@ def test_close_leaves_no_process_and_ends_a_busy_worker_at_once() -> None:
     assert not _children()
 
 
-@pytest.mark.parametrize("gold", ["\\\\sqrt{8}", "9^{9^{9^{9}}}"])
+@pytest.mark.parametrize("gold", ["\\\\sqrt{8}", "\\\\int 9^{9^{9^{9}}} dx"])
 def test_workers_die_with_a_killed_parent(gold: str) -> None:
     """Idle or busy, and from a program without an importable ``__main__`` (as in a notebook kernel)."""
     code = f"""
 import psutil, threading, time
 from dartlib.grading import GradingPool
+from dartlib.grading.pool import Pair
 pool = GradingPool(seconds_per_item=1)
 worker = pool._workers[0]
-worker.compare(["\\\\sqrt{{8}}", "2", None])
+worker.compare(Pair("\\\\sqrt{{8}}", "2"))
 print(psutil.Process().children()[0].pid, flush=True)
-threading.Thread(target=worker.compare, args=(["{gold}", "2", None],), daemon=True).start()
+threading.Thread(target=worker.compare, args=(Pair("{gold}", "2"),), daemon=True).start()
 time.sleep(60)
 """
     parent = subprocess.Popen([sys.executable, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_root())
@@ -180,52 +181,6 @@ def test_importing_the_room_stays_light() -> None:
     code = f"import sys, dartlib.grading, dartlib.queries; print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=_root(), check=True)
     assert done.stdout.strip() == "set()"
-
-
-def test_labelled_gsm8k_responses(test_data: Path) -> None:
-    """2,638 responses with published labels."""
-    rows = _json_lines(test_data / "labelled" / "gsm8k-6b-responses.jsonl")
-    items = [(_query(row["reference_solution"].rpartition("A: ")[2]), row["response"], "stop") for row in rows]
-    with GradingPool() as pool:
-        graded = pool.grade_many(items)
-    agreement = [(g[1] is Verdict.CORRECT) == row["is_correct"] for g, row in zip(graded, rows, strict=True)]
-    assert len(agreement) == 2638
-    assert sum(agreement) / len(agreement) >= 0.99
-
-
-@pytest.mark.parametrize(
-    ("name", "column", "rows"),
-    [
-        ("math-train.jsonl", "answer", 7470),
-        ("deepmind-mathematics.json", "answer", 1000),
-        ("college-math-test.jsonl", "answer", 2818),
-        ("theoremqa.json", "Answer", 800),
-    ],
-)
-def test_references_grade_themselves(test_data: Path, name: str, column: str, rows: int) -> None:
-    answers = _references(test_data / "benchmarks" / name, column)
-    with GradingPool() as pool:
-        graded = pool.grade_many([(_query(text), f"So \\boxed{{{text}}}. Done.", "stop") for text in answers])
-    failed = [text for text, grade in zip(answers, graded, strict=True) if grade[1] is not Verdict.CORRECT]
-    assert len(answers) == rows
-    assert len(failed) <= 0.001 * rows, failed[:10]
-
-
-@pytest.mark.parametrize(("name", "n"), [("math-train.jsonl", 200), ("deepmind-mathematics.json", 100)])
-def test_references_plus_one_are_wrong(test_data: Path, name: str, n: int) -> None:
-    answers = random.Random(0).sample(_references(test_data / "benchmarks" / name, "answer"), n)
-    with GradingPool() as pool:
-        graded = pool.grade_many([(_query(text), f"\\boxed{{{text} + 1}}", "stop") for text in answers])
-    assert not [text for text, grade in zip(answers, graded, strict=True) if grade[1] is Verdict.CORRECT]
-
-
-def _references(path: Path, column: str) -> list[str]:
-    rows = _json_lines(path) if path.suffix == ".jsonl" else json.loads(path.read_text(encoding="utf-8"))
-    return [str(row[column]) for row in rows if row[column] not in (None, "")]
-
-
-def _json_lines(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _children() -> list[psutil.Process]:

@@ -1,8 +1,18 @@
-"""Are two final answers the same? Strings and plain numbers are decided here at once; the rest goes to SymPy.
+"""Are two final answers the same? One stated rule per type of answer; SymPy only for formulas that remain.
 
-Model text is hostile: it is never evaluated as code, limits on size come before any parsing, and whoever calls
-``compare_symbolic`` must be able to kill it (``grading.pool`` does). Wrong answers judged equal are worse than
-equal answers judged wrong, since they put bad solutions into training data: in doubt, the answers differ.
+A wrong answer judged equal is worse than an equal one judged wrong, since it puts a bad solution into training
+data: in doubt, the answers differ. The rules, in the order in which they are tried (the reason code in brackets):
+
+* the same text in one spelling [``string``]: what looks the same on paper is the same;
+* choices [``choice``]: the letter counts; ``True`` and ``yes`` are one word [``text``];
+* numbers [``number``]: exact rational arithmetic. A decimal reference is met within 1e-6 relative, since nobody
+  writes more digits; a rounded answer to an exact reference (33.3 for 100/3) is another number, unless the query
+  asks for rounding; an absolute error bound counts where the item carries one (OlympiadBench, TheoremQA);
+* percent: ``50%`` is 0.5 and, as a question for a percentage wants, 50; 50 is not 0.5;
+* units: may be left out on one side; two different ones differ; letters are no units (2t is not 2);
+* tuples, intervals and lists in square brackets keep their order, sets and enumerations do not [``collection``];
+* relations [``relation``]: both sides must agree, or the equations be multiples; ``x = 5`` answers for 5;
+* words [``text``]: compared as words.
 """
 
 from __future__ import annotations
@@ -11,177 +21,198 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dartlib.grading.extraction import clean_answer
+from dartlib.grading import algebra
+from dartlib.grading.formulas import Rules, quick_leaf
+from dartlib.grading.items import compare_answers, nodes_of
+from dartlib.grading.notation import MAX_LENGTH, normalise, skeleton, tokenise
+from dartlib.grading.reading import Meaningless, Unreadable, read_answer
 
-MAX_LENGTH = 300  # characters
-MAX_NESTING = 20  # open brackets
-MAX_INTEGER = 1000  # largest number as an exponent or beside a factorial
-SIGNIFICANT_DECIMALS = 10  # decimals in which a float must agree: 33.3 is not 100/3
-
-_SYMBOLS = str.maketrans(
-    {"−": "-", "–": "-", "π": "\\pi ", "°": "^\\circ ", "∞": "\\infty ", "×": "\\times ", "·": "\\cdot ", "≤": "\\le "}
+MAX_FORMULA = 300  # characters of an answer that may reach SymPy
+_ROUNDING = re.compile(
+    r"\bround|\bnearest\b|decimal (?:place|digit|point)|significant (?:figure|digit)|approximat|\bestimate",
+    re.IGNORECASE,
 )
-_INVISIBLE = re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\[,!;:]|\\(?:display|text)style(?![a-z])|\\?\$|~")
-_TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\{([^{}\\]*)\}")
-_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
-_NUMBER = re.compile(rf"([+-]?)({_INTEGER}(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{{1,3}}))?")
-_FRACTION = re.compile(rf"([+-]?)(?:\\frac\{{([+-]?{_INTEGER})\}}\{{({_INTEGER})\}}|({_INTEGER})\s*/\s*({_INTEGER}))")
-_UNITS = (
-    "dollars? cents? degrees? units? points? legs? cm mm km met(?:er|re)s? feet inches miles "
-    "seconds? minutes? hours? days? weeks? months? years?"
+_FOR_SYMPY = re.compile(r"\\(?:int|iint|sum|prod|lim|partial|max|min|gcd)(?![a-z])")
+_COMMA = re.compile(r"\s*,\s*")
+_BASE = re.compile(r"\bbase\b|\b(?:binary|octal|hexadecimal|ternary)\b", re.IGNORECASE)
+_CHOICE = re.compile(
+    r"(?:(?i:option|choice|answer)\s*:?\s*)?\(?\s*([A-Ja-j])\s*\)?(?:[.:]\s.*|(?<=\))\s+[\w$\\].*)?", re.DOTALL
 )
-_UNIT = re.compile(rf"(.*\d)\s+({'|'.join(_UNITS.split())})", re.IGNORECASE)
-_WORDS = re.compile(r"[A-Za-z][A-Za-z ,.'-]*")
-_LONG_WORD = re.compile(r"[A-Za-z]{3}")
-_NAMES_OF_NUMBERS = {"infinity", "-infinity"}
-_EQUALS = re.compile(r"\s*(?:=|\\approx)\s*")
-_RATIO = re.compile(r"\d\s*:\s*\d")
+_REFERENCE_CHOICE = re.compile(r"\(\s*[A-Za-z]\s*\)|[A-J]")
+_TRUTH = {"true": True, "yes": True, "false": False, "no": False}
+_SAYINGS = {
+    "no solution": "no solution|no solutions|there is no solution|there are no solutions|\\emptyset|\\{ \\}",
+    "does not exist": "does not exist|dne|the limit does not exist|doesn't exist",
+    "diverges": "diverges|divergent|the series diverges|the integral diverges|it diverges",
+    "converges": "converges|convergent|the series converges|the integral converges|it converges",
+    "all real numbers": "all real numbers|all reals|\\mathbb R|\\mathbb ( R )|( - \\infty , \\infty )|r",
+}
+_CANONICAL_SAYING = {text: name for name, texts in _SAYINGS.items() for text in texts.split("|")}
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Whether two answers are equal, and by which rule: ``string``, ``number``, ``text``, ``symbolic``, ``limit:…``."""
+    """Whether two answers are equal, and by which rule (a reason code; ``limit:<name>`` where a limit decided)."""
 
     equal: bool
     reason: str
 
 
-def answers_equal(*, gold: str, pred: str, tolerance: float | None = None) -> bool:
+def answers_equal(*, gold: str, pred: str, tolerance: float | None = None, query: str | None = None) -> bool:
     """Whether ``pred`` is the answer ``gold``. Runs SymPy in this process: for trusted text and for tests."""
-    decided = compare_fast(gold=gold, pred=pred, tolerance=tolerance)
-    return (decided or compare_symbolic(gold=gold, pred=pred, tolerance=tolerance)).equal
+    decided = compare_fast(gold=gold, pred=pred, tolerance=tolerance, query=query)
+    return (decided or compare_symbolic(gold=gold, pred=pred, tolerance=tolerance, query=query)).equal
 
 
-def compare_fast(*, gold: str, pred: str, tolerance: float | None = None) -> Comparison | None:
-    """Decide by strings, plain numbers and limits; None when only symbolic comparison can tell."""
-    if max(len(gold), len(pred)) > 10 * MAX_LENGTH:
+def compare_fast(
+    *, gold: str, pred: str, tolerance: float | None = None, query: str | None = None, as_text: bool = False
+) -> Comparison | None:
+    """Decide without SymPy; None when only it can tell. ``as_text``: the reference is words, whatever it looks like."""
+    if max(len(gold), len(pred)) > MAX_LENGTH:
         return Comparison(False, "limit:length")
-    left, right = _prepare(gold, pred)
+    left, right = normalise(gold), normalise(pred)
     if not left or not right:
         return Comparison(False, "empty")
-    if left == right:
+    if left == right or _COMMA.sub(",", left) == _COMMA.sub(",", right) or skeleton(left) == skeleton(right):
         return Comparison(True, "string")
-    if (gold_number := parse_number(left)) is not None and (pred_number := parse_number(right)) is not None:
-        error = abs(gold_number - pred_number)
-        return Comparison(error == 0 or (tolerance is not None and error <= Fraction(tolerance)), "number")
-    if _is_text(left) or _is_text(right):
-        return Comparison(left.casefold() == right.casefold(), "text")
-    for text in (left, right):
+    if decided := _compare_words(left, right):
+        return decided
+    if as_text:
+        return Comparison(False, "text")
+    rules = _rules(left, tolerance, query)
+    try:
+        equal = compare_answers(read_answer(left), read_answer(right), rules, quick_leaf)
+    except Meaningless:
+        return Comparison(False, "undefined")
+    except Unreadable:
+        return _compare_unread(left, right)
+    if equal is not None:
+        return Comparison(equal, _kind(left, right))
+    return _beyond_limits(left, right)
+
+
+def compare_symbolic(*, gold: str, pred: str, tolerance: float | None = None, query: str | None = None) -> Comparison:
+    """Compare with SymPy what ``compare_fast`` left open: may run for ever, so call it where it can be killed."""
+    from dartlib.grading import symbolic
+
+    left, right = normalise(gold), normalise(pred)
+    rules = _rules(left, tolerance, query)
+    try:
+        answers = read_answer(left), read_answer(right)
+    except Unreadable:
+        return Comparison(symbolic.equal_texts(left, right), "math-verify")
+    return Comparison(bool(compare_answers(*answers, rules, symbolic.equal_formulas)), "symbolic")
+
+
+def _rules(gold: str, tolerance: float | None, query: str | None) -> Rules:
+    return Rules(
+        tolerance=Fraction(tolerance) if tolerance is not None else None,
+        decimal=re.search(r"\.\d|\d[eE]-?\d", gold) is not None,
+        rounding=query is not None and _ROUNDING.search(query) is not None,
+        base=query is not None and _BASE.search(query) is not None,
+    )
+
+
+def _compare_words(gold: str, pred: str) -> Comparison | None:
+    """Choices, truth values and standing expressions; None when the answers are something else."""
+    plain_gold, plain_pred = (text.replace("⟦", " ").replace("⟧", " ").strip() for text in (gold, pred))
+    if _REFERENCE_CHOICE.fullmatch(plain_gold) and (choice := _CHOICE.fullmatch(plain_pred)):
+        return Comparison(plain_gold.strip("() ").casefold() == choice.group(1).casefold(), "choice")
+    truth = [_TRUTH.get(text.casefold()) for text in (plain_gold, plain_pred)]
+    if None not in truth:
+        return Comparison(truth[0] == truth[1], "text")
+    words = [skeleton(text).casefold() for text in (gold, pred)]
+    if words[0] == words[1] and _is_prose(gold):
+        return Comparison(True, "text")
+    sayings = [_CANONICAL_SAYING.get(text) for text in words]
+    if sayings[0] and sayings[1]:
+        return Comparison(sayings[0] == sayings[1], "text")
+    if all(_only_words(text) for text in (gold, pred)):
+        return Comparison(False, "text")
+    return None
+
+
+def _only_words(text: str) -> bool:
+    words = re.findall(r"[A-Za-z]+", text)
+    return bool(words) and any(len(word) > 2 for word in words) and not re.search(r"[\d\\=+*/^_<>|]", text)
+
+
+def _is_prose(text: str) -> bool:
+    """Whether a word that belongs to no formula occurs."""
+    return any(re.fullmatch(r"⟦.*⟧|[A-Za-z]{3,}", token, re.DOTALL) for token in tokenise(text))
+
+
+def _compare_unread(gold: str, pred: str) -> Comparison | None:
+    """Answers that are no formula: the conclusion of a sentence, equal parts around equal words, else math-verify."""
+    if (end := conclusion(pred)) and not _is_prose(gold):
+        return compare_fast(gold=gold, pred=end) if end != pred else None
+    if _is_prose(gold) or _is_prose(pred):
+        return Comparison(False, "text")
+    for text in (gold, pred):
         if name := exceeded_limit(text):
             return Comparison(False, f"limit:{name}")
-    return None
+    return None if _FOR_SYMPY.search(gold + pred) else Comparison(False, "unread")
 
 
-def compare_symbolic(*, gold: str, pred: str, tolerance: float | None = None) -> Comparison:
-    """Compare with math-verify, its own timeouts off: may run for ever, so call it where it can be killed."""
-    from math_verify import verify
-
-    left, right = (_parse(text) for text in _prepare(gold, pred))
-    if not left or not right:
-        return Comparison(False, "unparsed")
-    if verify(left, right, timeout_seconds=None, float_rounding=SIGNIFICANT_DECIMALS):
-        return Comparison(True, "symbolic")
-    return Comparison(tolerance is not None and _within(left[0], right[0], tolerance), "symbolic")
+_CONCLUSION = re.compile(r"(?:.*\b(?:is|are|equals|be|was|were|has|have|had)|.*:)\s+(.*)", re.DOTALL | re.IGNORECASE)
+_DOUBTFUL = re.compile(
+    r"\b(?:not|no|or|if|than|least|most|either|cannot|can't|depends|example|between|approximately|about)\b",
+    re.IGNORECASE,
+)
 
 
-def normalise(answer: str) -> str:
-    """One spelling for what looks the same on paper: wrapping, spacing commands, text commands, dollar signs."""
-    text = clean_answer(answer).translate(_SYMBOLS)
-    text = _TEXT_COMMAND.sub(r" \1 ", _INVISIBLE.sub("", text))
-    text = re.sub(r"\\[dt]frac(?![a-z])", r"\\frac", text).replace("{,}", ",").replace("\\ ", " ")
-    text = re.sub(r"\s+", " ", text).strip().removesuffix(".")
-    return re.sub(r"^\(([A-Za-z])\)$", r"\1", text)  # the letter of a choice
-
-
-def parse_number(text: str) -> Fraction | None:
-    """An integer, decimal or simple fraction, with thousands commas, exactly; else None."""
-    if match := _NUMBER.fullmatch(text):
-        sign, digits, exponent = match.groups()
-        return Fraction(f"{sign}{digits.replace(',', '')}e{exponent or 0}")
-    if match := _FRACTION.fullmatch(text):
-        sign, *parts = match.groups()
-        numerator, denominator = (int(part.replace(",", "")) for part in parts if part is not None)
-        if denominator:
-            return Fraction(-numerator if sign == "-" else numerator, denominator)
-    return None
+def conclusion(text: str) -> str | None:
+    """What a sentence says at its end (``12 ways`` of ``There are 12 ways``), None when it hedges."""
+    plain = re.sub(r"[⟦⟧]", " ", text)
+    if _DOUBTFUL.search(plain) or (match := _CONCLUSION.fullmatch(plain)) is None:
+        return None
+    end = match.group(1).strip()
+    return end if re.search(r"\d|\\pi", end) else None
 
 
 def exceeded_limit(text: str) -> str | None:
-    """The first limit that ``text`` breaks, by name, or None. These keep SymPy from most endless computations."""
-    if len(text) > MAX_LENGTH:
+    """The first limit that a text for SymPy breaks, by name, or None."""
+    if len(text) > MAX_FORMULA:
         return "length"
     depth = 0
     for character in text:
         depth += (character in "([{") - (character in ")]}")
-        if depth > MAX_NESTING:
+        if depth > 20:
             return "nesting"
-    if re.search(r"\d[)}]*\s*(?:\^|\*\*)\s*[{(]*\s*-?\s*\d+[)}]*\s*(?:\^|\*\*)", text):
+    if re.search(r"\d[)}\s]*(?:\^|\*\*)\s*[{(\s]*-?\s*\d+[)}\s]*(?:\^|\*\*)", text):
         return "tower"
-    exponents = re.findall(r"(?:\^|\*\*)\s*[{(]*\s*[+-]?\s*(\d+)", text)
-    if any(len(digits) > 4 or int(digits) > MAX_INTEGER for digits in exponents):
+    exponents = re.findall(r"(?:\^|\*\*)\s*[{(\s]*[+-]?\s*(\d+)", text)
+    if any(len(digits) > 4 or int(digits) > algebra.MAX_INTEGER for digits in exponents):
         return "exponent"
     if "!" in text:
         numbers = re.findall(r"\d+", text)
-        large = any(len(digits) > 4 or int(digits) > MAX_INTEGER for digits in numbers)
+        large = any(len(digits) > 4 or int(digits) > algebra.MAX_INTEGER for digits in numbers)
         if large or "^" in text or re.search(r"![\s)}\]]*!", text):
             return "factorial"
     return None
 
 
-def _is_text(text: str) -> bool:
-    """Words are compared as words, ratios and times of day as written: as products of letters they mean nothing."""
-    if text.casefold() in _NAMES_OF_NUMBERS:
-        return False
-    words = _WORDS.fullmatch(text) is not None and _LONG_WORD.search(text) is not None
-    return words or _RATIO.search(text) is not None
+def _beyond_limits(left: str, right: str) -> Comparison | None:
+    """Formulas that SymPy must not see; they have been compared by structure already."""
+    for text in (left, right):
+        if len(text) > MAX_FORMULA:
+            return Comparison(False, "limit:length")
+        for item in read_answer(text)[1]:
+            for node in nodes_of(item):
+                if name := algebra.exceeded_limit(node):
+                    return Comparison(False, f"limit:{name}")
+    return None
 
 
-def _prepare(gold: str, pred: str) -> tuple[str, str]:
-    """Both normalised, without what they share: the unit, and the left side of an equation.
-
-    Left in, ``f = 2`` and ``f = 3`` would be compared as equations, where SymPy drops constant factors.
-    """
-    left, right = normalise(gold), normalise(pred)
-    left_parts, right_parts = (_EQUALS.split(text) for text in (left, right))
-    if left != right and len(left_parts) == len(right_parts) > 1 and left_parts[:-1] == right_parts[:-1]:
-        left, right = left_parts[-1], right_parts[-1]
-    return _without_common_unit(left, right)
-
-
-def _without_common_unit(gold: str, pred: str) -> tuple[str, str]:
-    """Drop a unit that only one side names, or both alike; different units stay, and so differ."""
-    parts = [_UNIT.fullmatch(text) for text in (gold, pred)]
-    units = {match.group(2).casefold().removesuffix("s") for match in parts if match}
-    if len(units) != 1:
-        return gold, pred
-    left, right = (match.group(1) if match else text for match, text in zip(parts, (gold, pred), strict=True))
-    return left, right
-
-
-def _as_latex(text: str) -> str:
-    """Plain notation (``sqrt(2)``, ``x**10``, ``2*pi``) as LaTeX."""
-    text = text.replace("**", "^").replace("*", "\\cdot ").replace("<=", "\\le ").replace(">=", "\\ge ")
-    text = re.sub(r"\\?\bsqrt\(([^()]*)\)", r"\\sqrt{\1}", text)
-    text = re.sub(r"\^\(([^()]*)\)", r"^{\1}", re.sub(r"\^([+-]?\d{2,})", r"^{\1}", text))
-    text = re.sub(r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi ", text)
-    text = re.sub(r"(?i)(?<![\\a-z])infinity(?![a-z])", r"\\infty ", text)
-    return re.sub(r"(?<!\\)%", r"\\%", text)
-
-
-def _parse(text: str) -> list[object]:
-    """SymPy reading of a normalised answer. Units stay letters: ``2t`` is not 2."""
-    from math_verify import LatexExtractionConfig, parse
-    from math_verify.parser import NormalizationConfig
-
-    spelling = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
-    config = LatexExtractionConfig(normalization_config=spelling)
-    wrapped = f"${_as_latex(text)}$"
-    return parse(wrapped, extraction_config=[config], fallback_mode="no_fallback", parsing_timeout=None)
-
-
-def _within(gold: object, pred: object, tolerance: float) -> bool:
-    """Whether two SymPy numbers lie within ``tolerance`` of each other."""
-    try:
-        return abs(float(gold) - float(pred)) <= tolerance  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return False
+def _kind(left: str, right: str) -> str:
+    kinds = {item[0] for item in (*read_answer(left)[1], *read_answer(right)[1])}
+    if (
+        len(read_answer(left)[1]) != 1
+        or len(read_answer(right)[1]) != 1
+        or kinds & {"tuple", "set", "union", "matrix", "ratio"}
+    ):
+        return "collection"
+    if "relation" in kinds:
+        return "relation"
+    nodes = [node for text in (left, right) for item in read_answer(text)[1] for node in nodes_of(item)]
+    return "number" if all(node[0] == "num" for node in nodes) else "formula"

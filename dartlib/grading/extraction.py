@@ -1,61 +1,104 @@
 """Where a response states its final answer.
 
-Only explicit forms count: ``\\boxed{}``, ``####``, "the answer is …", "final answer: …", "A: …". Among them the
-one that ends last wins, and a box inside it is its content. A response without any of them has no answer: the
-last number of a text is a guess, and a guess that happens to be right puts a bad solution into the data. Only an
-evaluation reads it (``lenient``), as the paper's evaluator does: there a missing phrase is not a wrong answer.
+Only explicit forms count: ``\\boxed{}``, ``####``, "the answer is …", "Final answer: …", "A: …" and the field
+``"answer": …`` of JSON, read from the raw text (cut-off or invalid JSON included), each with or without emphasis.
+Among them the one that ends last wins, and a box inside it is its content. A response without any of them has no
+answer: the last number of a text is a guess, and a guess that happens to be right puts a bad solution into the
+data. Only an evaluation reads it (``lenient``), as the paper's evaluator does: there a missing phrase is not a
+wrong answer.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+MAX_ANSWER = 4001  # characters kept of an answer: one more than are ever compared
+_MAX_FIELDS = 100  # JSON fields looked at, from the last one back: keeps hostile text linear
+_LEAD = r"[ \t*_:]*(?:\n{1,2}[ \t*_]*(?!```))?"
 # A phrase's answer ends at the line's end or at a full stop followed by a space. Every pattern is linear in
 # the text: one scan, no nested repetition.
-_REST = r"[ \t*_:]*([^\n]*?)(?=\.\s|\n|$)"
-PHRASES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("hashes", re.compile(r"####[ \t]*([^\n]+)")),
-    ("answer_is", re.compile(r"\banswer[*_]{0,3}[ \t]+is\b" + _REST, re.IGNORECASE)),
-    ("final_answer", re.compile(r"\bfinal[ \t]+answer[*_]{0,3}:" + _REST, re.IGNORECASE)),
-    ("answer_line", re.compile(r"(?:^|\n)[ \t*_#]{0,8}(?:answer|a)[*_]{0,3}:" + _REST, re.IGNORECASE)),
+_REST = _LEAD + r"([^\n]*?)(?=\.\s|\n|$)"
+PHRASES: tuple[re.Pattern[str], ...] = (
+    re.compile(r"####[ \t]*([^\n]+)"),
+    re.compile(r"\banswer[*_]{0,3}[ \t]+is\b(?![ \t]+(?:in|not|that|to|given|found|obtained|based)\b)" + _REST, re.I),
+    re.compile(r"\bfinal[ \t]+answer[*_]{0,3}[ \t]*(?::|[*_]{0,3}\n)" + _REST, re.I),
+    re.compile(r"(?:^|\n)[ \t*_#>-]{0,8}(?:answer|a)[*_]{0,3}:" + _REST, re.I),
+    re.compile(r"(?:^|\n)#{1,6}[ \t]*answer[ \t]*\n" + _REST, re.I),
 )
-MAX_ANSWER = 1000  # characters kept of an answer: longer ones are never judged equal, and cleaning stays cheap
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?")
+_FIELD = re.compile(r'answer"[ \t\n]{0,9}:[ \t\n]{0,9}')
+_FIELD_END = re.compile(r'(?<!\\)"(?=[ \t]{0,9}(?:[,}\n`]|$))|\n[ \t]{0,9}[}`]')
+_BARE_END = re.compile(r"[\n}`]")
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")
+_BARE_BOX = re.compile(r"\\boxed\s*([^\s{}$\\.,]+)")
+_FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?%?")
+_STATEMENT = re.compile(r"\bstatement\s+is\s+(?:therefore\s+|thus\s+)?[*_]*(true|false)\b", re.I)
+_REASON = re.compile(r"(?:,\s+as|,?\s+(?:because|since|which|where|so that))\b.*", re.I | re.DOTALL)
+_PRELUDE = re.compile(
+    r"(?:the|an?|simply|just|equal|exactly|[a-z]{4,12})(?:\s+[a-z]{1,12}){0,4}\s+(?=\$|\\\(|\\boxed)", re.I
+)
+_NEGATION = re.compile(r"\b(?:not|no|or|than|least|most)\b", re.I)
+_EXAMPLE = re.compile(r"(?:e\.g\.,?|for example,?|such as|like)[\s`*]*$", re.I)
+_UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_CONTENT = re.compile(r"[^\W_]")  # a letter or digit: "___" and "..." are no answers
+_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("`", "`"), ('"', '"'), ("“", "”"))
+
+Span = tuple[int, int]  # (end, start) in the response: the largest ends last
+Read = Callable[[str], str]  # what is done to the text of a span
 
 
-def extract_answer(response: str, *, lenient: bool = False) -> str | None:
+def extract_answer(response: str, *, lenient: bool = False, query: str | None = None) -> str | None:
     """The final answer as written, without its wrapping, or None when no explicit form is found.
 
-    ``lenient``: then the last number of the text, if there is one.
+    ``lenient``: then the last formula or number of the text, or what it says of the truth of a statement.
+    ``query``: what was asked; an answer form that the response copies from there is not its own.
     """
-    spans = [*_boxes(response), *_phrases(response)]
-    if not spans:
-        numbers = _NUMBER.findall(response) if lenient else []
-        return numbers[-1] if numbers else None
-    end, start = max(spans)
-    return clean_answer(response[start : min(end, start + MAX_ANSWER)]) or None
+    spans = {span: read for span, read in _spans(response) if not query or not _is_quoted(response, span, query)}
+    for end, start in sorted(spans, reverse=True):
+        answer = clean_answer(spans[end, start](response[start : min(end, start + MAX_ANSWER)]))
+        if inner := list(_fields(answer)):  # "The answer is `"answer": "5"`"
+            answer = clean_answer(_unescaped(answer[inner[-1][1] : inner[-1][0]]))
+        if _CONTENT.search(answer) or answer.startswith("\\"):
+            return answer
+    return _guess(response) if lenient else None
 
 
 def clean_answer(text: str) -> str:
-    """Strip what surrounds an answer: emphasis, a box, math delimiters, the final full stop."""
-    while inner := list(_boxes(text)):
+    """Strip what surrounds an answer: emphasis, quotation marks, a box, math delimiters, the final full stop."""
+    while "\\boxed" in text or "\\fbox" in text:
+        inner = list(_boxes(text))
+        if not inner:
+            break
         end, start = max(inner)
         text = text[start:end]
     previous = None
     while text != previous:
         previous = text
         text = text.strip().strip("*_").strip().removesuffix(".").removesuffix("\\")
-        for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
+        if text.count('"') == 1:  # half of a pair
+            text = text.strip('"')
+        for left, right in _DELIMITERS:
             inside = text[len(left) : -len(right)]
             if text.startswith(left) and text.endswith(right) and inside and left not in inside:
                 text = inside
     return text
 
 
-def _boxes(text: str) -> Iterator[tuple[int, int]]:
-    """(end, start) of every closed box, in one pass over the braces."""
+def _spans(text: str) -> Iterator[tuple[Span, Read]]:
+    for end, start in _boxes(text):
+        yield (end, start), _unescaped if text.endswith("\\\\boxed{", 0, start) else str
+    for match in _BARE_BOX.finditer(text):
+        yield (match.end(1), match.start(1)), str
+    for pattern in PHRASES:
+        for match in pattern.finditer(text):
+            yield _display(text, match.end(1), match.start(1)), _trimmed
+    for span in _fields(text):
+        yield span, lambda field: _trimmed(_unescaped(field))
+
+
+def _boxes(text: str) -> Iterator[Span]:
+    """Every closed box, in one pass over the braces."""
     open_braces: list[int | None] = []
     for match in _BRACES.finditer(text):
         token = match.group()
@@ -67,9 +110,62 @@ def _boxes(text: str) -> Iterator[tuple[int, int]]:
             open_braces.append(match.end() if len(token) > 1 else None)
 
 
-def _phrases(text: str) -> Iterator[tuple[int, int]]:
-    """(end, start) of every phrase that announces an answer on its own line."""
-    for _, pattern in PHRASES:
-        for match in pattern.finditer(text):
-            if match.group(1).strip(" \t*_.:$"):
-                yield match.end(1), match.start(1)
+def _display(text: str, end: int, start: int) -> Span:
+    """A phrase whose formula opens on its line and closes on a later one goes on to the end of the formula."""
+    for opening, closing in (("\\[", "\\]"), ("$$", "$$")):
+        if text.startswith(opening, start) and (found := text.find(closing, start + 2, start + MAX_ANSWER)) >= end:
+            return found + 2, start
+    return end, start
+
+
+def _fields(text: str) -> Iterator[Span]:
+    """The values of JSON ``answer`` fields; examples ("e.g. ...") are not answers."""
+    for match in list(_FIELD.finditer(text))[-_MAX_FIELDS:]:
+        if _EXAMPLE.search(text[max(0, match.start() - 20) : match.start()]):
+            continue
+        start = match.end()
+        quoted = text.startswith('"', start)
+        start += quoted
+        found = (_FIELD_END if quoted else _BARE_END).search(text, start, start + MAX_ANSWER)
+        yield (found.start() if found else min(len(text), start + MAX_ANSWER)), start
+
+
+def _is_quoted(response: str, span: Span, query: str) -> bool:
+    """Whether the form, with the characters before it, stands in the query as well."""
+    end, start = span
+    return response[max(0, start - 20) : end].strip() in query
+
+
+def _unescaped(text: str) -> str:
+    """JSON escapes read so that LaTeX survives, whether its backslashes were doubled or not."""
+    text = re.sub(r"\\{2,}(?=[A-Za-z{}()\[\]%$|!,;])", r"\\", text.replace('\\"', '"'))
+    return _UNICODE.sub(lambda m: chr(int(m.group(1), 16)), text.replace("\\\\\\\\", "\\\\"))
+
+
+def _trimmed(text: str) -> str:
+    """The answer of a phrase or field without reasons after it and words before its formula."""
+    if (prelude := _PRELUDE.match(text)) and not _NEGATION.search(prelude.group()):
+        text = text[prelude.end() :]
+    return _REASON.sub("", text) if " " in text and "\\text" not in text else text
+
+
+def _guess(text: str) -> str | None:
+    """The last formula or number; else the last word on a statement's truth."""
+    spans = [
+        (match.end(), match.start())
+        for match in _FORMULA.finditer(text[-20_000:])
+        if len(match.group().strip("$\\()[] ")) > 1
+    ]
+    tail = text[-20_000:]
+    covered = max(spans, default=(-1, -1))
+    numbers = [(match.end(), match.start()) for match in _NUMBER.finditer(tail) if match.start() >= covered[0]]
+    if numbers:
+        end, start = numbers[-1]
+        return tail[start:end]
+    if spans:
+        return clean_answer(tail[covered[1] : covered[0]]) or None
+    singles = _NUMBER.findall(tail)
+    if singles:
+        return str(singles[-1])
+    statements = _STATEMENT.findall(tail)
+    return str(statements[-1]).capitalize() if statements else None

@@ -1,14 +1,16 @@
 """Grading in worker processes that can be killed, so that no answer can stop or crash a run.
 
-Most answers are settled here by strings and numbers; only the rest visits a worker. Workers start when first
-needed, as plain children with pipes: no fork of the caller and no import of its ``__main__``, so a notebook
-kernel, a thread and a running event loop are all fine places to grade from.
+Most answers are settled here by text, numbers and structure; only the rest visits a worker, in batches that are
+streamed to it, and a pair that was settled once is not compared again. Workers start when first needed, as plain
+children with pipes: no fork of the caller and no import of its ``__main__``, so a notebook kernel, a thread and a
+running event loop are all fine places to grade from.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -17,17 +19,28 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from dartlib.grading.equality import Comparison
 from dartlib.grading.verdicts import GRADER_VERSION, LENIENT_GRADER_VERSION, Graded, read_response, verdict_of
 from dartlib.records import Query, Verdict
 
 SECONDS_TO_START = 120.0  # imports on a busy machine
+BATCH = 16  # items sent to a worker before the first reply is read: fits into a pipe
+REMEMBERED = 100_000  # settled pairs kept; then the memory starts afresh
 WALL_PER_CPU_SECOND = 15.0  # the item's limit is CPU time, so that a busy machine changes no verdict; this is the net
+
+
+class Pair(NamedTuple):
+    """What a worker compares: reference, answer, absolute error bound, and the query, which may ask for rounding."""
+
+    gold: str
+    pred: str
+    tolerance: float | None = None
+    query: str | None = None
 
 
 class GradingError(RuntimeError):
@@ -52,6 +65,7 @@ class GradingPool:
             self._idle.put(_Worker(seconds_per_item))
         self._workers = list(self._idle.queue)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grading")
+        self._settled: dict[Pair, tuple[Verdict, str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -61,15 +75,21 @@ class GradingPool:
 
     async def grade(self, query: Query, response: str, finish_reason: str) -> Graded:
         """(extracted answer, verdict, reason) of one response, without blocking the event loop."""
-        answer, decided = _read(query, response, finish_reason, self._lenient)
-        if decided is None:
+        answer, decided = self._read(query, response, finish_reason)
+        if isinstance(decided, Pair):
             loop = asyncio.get_running_loop()
-            decided = await loop.run_in_executor(self._threads, self._compare, query, answer)
+            (decided,) = await loop.run_in_executor(self._threads, self._compare, [decided])
         return answer, *decided
 
     def grade_many(self, items: Iterable[tuple[Query, str, str]]) -> list[Graded]:
         """Grade (query, response, finish_reason) triples, in order."""
-        return list(self._threads.map(self._grade, items))
+        read = [self._read(*item) for item in items]
+        pairs = list(dict.fromkeys(decided for _, decided in read if isinstance(decided, Pair)))
+        batches = [pairs[start : start + BATCH] for start in range(0, len(pairs), BATCH)]
+        compared = dict(
+            zip(pairs, itertools.chain.from_iterable(self._threads.map(self._compare, batches)), strict=True)
+        )
+        return [(answer, *(compared[decided] if isinstance(decided, Pair) else decided)) for answer, decided in read]
 
     def close(self) -> None:
         """End all workers, also busy ones; items still waiting are dropped. Safe to call twice."""
@@ -79,29 +99,35 @@ class GradingPool:
         for worker in self._workers:
             worker.end()
 
-    def _grade(self, item: tuple[Query, str, str]) -> Graded:
-        answer, decided = _read(*item, self._lenient)
-        return answer, *(decided or self._compare(item[0], answer))
+    def _read(self, query: Query, response: str, finish_reason: str) -> tuple[str | None, tuple[Verdict, str] | Pair]:
+        """The answer with its verdict, or with the pair that a worker must compare."""
+        answer, decided = read_response(
+            reference_answer=query.reference_answer,
+            answer_type=query.answer_type,
+            tolerance=query.tolerance,
+            response=response,
+            finish_reason=finish_reason,
+            lenient=self._lenient,
+            query=query.query,
+        )
+        if decided is not None:
+            return answer, decided
+        assert answer is not None
+        pair = Pair(query.reference_answer, answer, query.tolerance, query.query)
+        return answer, self._settled.get(pair, pair)
 
-    def _compare(self, query: Query, answer: str | None) -> tuple[Verdict, str]:
+    def _compare(self, pairs: Sequence[Pair]) -> list[tuple[Verdict, str]]:
         worker = self._idle.get()
         try:
-            return worker.compare([query.reference_answer, answer, query.tolerance])
+            verdicts = worker.compare_all(pairs)
         finally:
             self._idle.put(worker)
-
-
-def _read(
-    query: Query, response: str, finish_reason: str, lenient: bool
-) -> tuple[str | None, tuple[Verdict, str] | None]:
-    return read_response(
-        reference_answer=query.reference_answer,
-        answer_type=query.answer_type,
-        tolerance=query.tolerance,
-        response=response,
-        finish_reason=finish_reason,
-        lenient=lenient,
-    )
+        if len(self._settled) > REMEMBERED:
+            self._settled.clear()
+        for pair, verdict in zip(pairs, verdicts, strict=True):
+            if verdict[0] is not Verdict.TIMEOUT:  # a crash may have come from outside
+                self._settled[pair] = verdict
+        return verdicts
 
 
 class _Worker:
@@ -112,25 +138,38 @@ class _Worker:
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
 
-    def compare(self, item: list[str | float | None]) -> tuple[Verdict, str]:
-        """The verdict on [gold, pred, tolerance]; a hang or crash costs this item only."""
+    def compare(self, pair: Pair) -> tuple[Verdict, str]:
+        """The verdict on one pair."""
+        return self.compare_all([pair])[0]
+
+    def compare_all(self, pairs: Sequence[Pair]) -> list[tuple[Verdict, str]]:
+        """Verdicts in order; a hang or crash costs its own item only, the rest goes to a fresh process."""
+        verdicts: list[tuple[Verdict, str]] = []
+        while len(verdicts) < len(pairs):
+            verdicts += self._stream(pairs[len(verdicts) :])
+        return verdicts
+
+    def _stream(self, pairs: Sequence[Pair]) -> Iterator[tuple[Verdict, str]]:
+        """Replies to the pairs sent, up to and including the first that ends the process."""
         process = self._process or self._start()
         assert process.stdin is not None
-        try:
-            process.stdin.write(json.dumps(item).encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError):  # it died early: its last replies are still to be read
+            process.stdin.write(b"".join(json.dumps(pair).encode() + b"\n" for pair in pairs))
             process.stdin.flush()
-            reply = _read_line(process, self._seconds * WALL_PER_CPU_SECOND)
-        except TimeoutError:
-            self.end()
-            return Verdict.TIMEOUT, "seconds"
-        except BrokenPipeError:
-            reply = b""  # it died before it could read
-        if self._closed:
-            raise GradingError("the GradingPool was closed while an answer was being compared")
-        if not reply:
-            return Verdict.TIMEOUT, "seconds" if self.end() == -signal.SIGPROF else "crash"
-        equal, reason = json.loads(reply)
-        return (Verdict.TIMEOUT, reason) if equal is None else verdict_of(Comparison(equal, reason))
+        for _ in pairs:
+            try:
+                reply = _read_line(process, self._seconds * WALL_PER_CPU_SECOND)
+            except TimeoutError:
+                self.end()
+                yield Verdict.TIMEOUT, "seconds"
+                return
+            if self._closed:
+                raise GradingError("the GradingPool was closed while an answer was being compared")
+            if not reply:
+                yield Verdict.TIMEOUT, "seconds" if self.end() == -signal.SIGPROF else "crash"
+                return
+            equal, reason = json.loads(reply)
+            yield (Verdict.TIMEOUT, reason) if equal is None else verdict_of(Comparison(equal, reason))
 
     def kill(self) -> None:
         """End the child for good; a thread that waits for its reply raises GradingError."""
@@ -186,4 +225,7 @@ def _read_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
     poll.register(process.stdout, select.POLLIN)
     if not poll.poll(1000 * seconds):
         raise TimeoutError
-    return process.stdout.readline()  # a child writes whole lines
+    line = bytearray()
+    while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):  # unbuffered: poll sees the rest
+        line += byte
+    return bytes(line)

@@ -1,4 +1,4 @@
-"""The child that runs SymPy: one JSON line in ([gold, pred, tolerance]), one out ([equal, reason]).
+"""The child that runs SymPy: one JSON line in ([gold, pred, tolerance, query]), one out ([equal, reason]).
 
 It is meant to be killed. Each item has a CPU-time limit that the operating system enforces (a signal whose
 default action ends the process, even inside a long integer power where Python code gets no turn) and memory
@@ -16,6 +16,7 @@ import signal
 import sys
 
 from dartlib.grading.equality import compare_symbolic
+from dartlib.grading.symbolic import equal_texts
 
 EXTRA_MEMORY = 1 << 30  # bytes of address space beyond what the imports need (libraries map far more than they use)
 
@@ -25,21 +26,22 @@ def main(seconds_per_item: float) -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.disable(logging.CRITICAL)
-    compare_symbolic(gold="\\sqrt{8}", pred="2\\sqrt{2}")  # imports, builds the parser: before the limits
+    compare_symbolic(gold="\\sqrt{8}", pred="2\\sqrt{2}")  # imports and builds the parsers: before the limits
+    equal_texts("\\int x dx", "\\int y dy")
     _limit_memory()
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
-        gold, pred, tolerance = json.loads(line)
+        item = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, seconds_per_item)
-        reply = _compare(gold, pred, tolerance)
+        reply = _compare(*item)
         signal.setitimer(signal.ITIMER_PROF, 0)
         print(json.dumps(reply), file=replies, flush=True)
 
 
-def _compare(gold: str, pred: str, tolerance: float | None) -> tuple[bool | None, str]:
+def _compare(gold: str, pred: str, tolerance: float | None, query: str | None = None) -> tuple[bool | None, str]:
     """[equal, reason]; equal is None where the limits gave out."""
     try:
-        comparison = compare_symbolic(gold=gold, pred=pred, tolerance=tolerance)
+        comparison = compare_symbolic(gold=gold, pred=pred, tolerance=tolerance, query=query)
     except MemoryError:
         return None, "memory"
     except Exception:  # any failure of a parser on hostile text means: not shown to be equal

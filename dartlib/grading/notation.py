@@ -1,0 +1,207 @@
+"""One spelling for what looks the same on paper: answers become tokens, whatever mix of LaTeX and plain text they are.
+
+``normalise`` rewrites spelling only (spacing commands, fonts, ``\\dfrac``, unicode signs, names of functions);
+``tokenise`` cuts the result; ``skeleton`` joins the tokens again, with grouping braces as parentheses, so that two
+texts that differ in notation alone become one string even where no formula can be read from them.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from dartlib.grading.extraction import clean_answer
+
+MAX_LENGTH = 4000  # characters of an answer that are looked at (the longest real reference has 993)
+CACHED = 1 << 14  # answers repeat: models agree with each other, and references with themselves
+
+FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log exp sqrt det gcd lcm min max arg".split()
+)
+GREEK = frozenset(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar".split()
+)
+_SIGNS = {
+    "−": "-", "–": "-", "‐": "-", "‑": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "⁄": "/", "∕": "/",
+    "π": "\\pi ", "∞": "\\infty ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "±": "\\pm ",
+    "∓": "\\mp ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "°": "^\\circ ", "√": "\\sqrt ", "∅": "\\emptyset ",
+    "′": "'", "’": "'", "″": "''", "“": '"', "”": '"', "θ": "\\theta ", "α": "\\alpha ", "β": "\\beta ",
+    "λ": "\\lambda ", "φ": "\\phi ", "ω": "\\omega ", "μ": "\\mu ", "σ": "\\sigma ", "ℝ": "\\mathbb{R}",
+    "½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+    "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "€": "", "£": "", "…": "\\ldots ",
+}  # fmt: skip
+_TRANSLATION = str.maketrans({**_SIGNS, **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", "")})
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_RENAMED = {
+    "dfrac": "\\frac", "tfrac": "\\frac", "cfrac": "\\frac", "dbinom": "\\binom", "tbinom": "\\binom",
+    "leq": "\\le", "leqslant": "\\le", "geq": "\\ge", "geqslant": "\\ge", "neq": "\\ne", "lt": "<", "gt": ">",
+    "cdot": "*", "times": "*", "ast": "*", "div": "/", "simeq": "\\approx", "thickapprox": "\\approx",
+    "lvert": "|", "rvert": "|", "vert": "|", "lVert": "\\|", "rVert": "\\|", "Vert": "\\|", "mid": "\\mid",
+    "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "colon": ":",
+    "dots": "\\ldots", "cdots": "\\ldots", "degree": "^\\circ", "degrees": "^\\circ", "varnothing": "\\emptyset",
+    "dollar": "", "ldots": "\\ldots", "prime": "'", "bullet": "*", "land": "\\text{and}", "lor": "\\text{or}",
+    "to": "\\to", "rightarrow": "\\to", "longrightarrow": "\\to", "tg": "\\tan", "arccot": "\\arccot",
+    "operatorname": "\\operatorname", "thetasym": "\\theta", "infin": "\\infty",
+}  # fmt: skip
+_DROPPED = frozenset(
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm middle displaystyle textstyle "
+    "scriptstyle limits nolimits quad qquad hspace thinspace medspace thickspace enspace nobreakspace "
+    "mathstrut strut boldsymbol hfill newline space".split()
+)
+_NAMES = {"pi": "\\pi", "infinity": "\\infty", "inf": "\\infty", "oo": "\\infty", "union": "\\cup", "percent": "%",
+          "degrees": "^\\circ", "degree": "^\\circ", "deg": "^\\circ", "asin": "\\arcsin", "acos": "\\arccos",
+          "atan": "\\arctan", "cbrt": "\\cbrt"}  # fmt: skip
+_FONTS = (
+    "text|textbf|textit|textrm|textsf|textnormal|mathrm|mathbf|mathit|mathsf|mathcal|mathfrak|mbox|hbox|operatorname"
+    "|bm|boldsymbol|vec|overrightarrow|hat|bar|overline|underline|rm|emph|boxed|fbox"
+)
+_TEXT_FONTS = re.compile(r"\\(text|textbf|textit|textrm|textsf|textnormal|mathrm|mbox|hbox|rm)(?![a-z])")
+_FONT = re.compile(rf"\\(?:{_FONTS})\*?\s*\{{([^{{}}]*)\}}")
+_PLAIN_FONT = re.compile(r"\\(?:mathbf|mathit|mathsf|mathcal|bm|boldsymbol|emph|boxed|fbox)\*?\s*\{([^{}]*)\}")
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+_WORD = re.compile(r"(?<![\\A-Za-z⟦])([A-Za-z]{2,})(?![A-Za-z])")
+_TEXT = re.compile(
+    r"\\(?:text|textbf|textit|textrm|textsf|textnormal|mathrm|mbox|hbox|operatorname)\*?\s*\{([^{}$]*)\}"
+)
+_LONE_LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z](?: [A-Za-z])+(?![A-Za-z])")  # "x y" and "xy" look alike
+
+TOKEN = re.compile(
+    r"⟦[^⟦⟧]*⟧"  # words set in \text
+    r"|(?:\d+\.\d+|\d+\.(?![\d.])|\.\d+|\d+)(?:[eE][+-]?\d{1,4}(?![\d.A-Za-z]))?"
+    r"|\\begin\{[a-z]+\*?\}(?:\{[lcr|@ .]*\})?|\\end\{[a-z]+\*?\}"
+    r"|\\[A-Za-z]+|\\.|[A-Za-z]+|\*\*|<=|>=|!=|[^\sA-Za-z\d]",
+    re.ASCII | re.DOTALL,
+)
+
+
+@lru_cache(maxsize=CACHED)
+def normalise(answer: str) -> str:
+    """The answer in one spelling; words that were set in a text font stand between ⟦ and ⟧."""
+    text = clean_answer(answer.replace("⟦", "").replace("⟧", "").replace("\x00", "�"))
+    text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: f"^{{{m.group().translate(_SUPERSCRIPTS)}}}", text)
+    text = re.sub(r"[₀-₉]+", lambda m: f"_{{{m.group().translate(_SUBSCRIPTS)}}}", text).translate(_TRANSLATION)
+    text = text.replace("\\\\%", "%").replace("\\%", "%").replace("\\$", " ").replace("$", " ")
+    text = re.sub(r"(?<!\\)\\[ ,;:>]|(?<!\\)\\!|~", lambda m: "" if m.group() == "\\!" else " ", text)
+    text = re.sub(r"\\(?:left|right)\s*\.", " ", text)
+    text = re.sub(r"(?<=\d)\{,\}(?=\d)|(?<=\d),\s?\\!(?=\d)", ",", text)
+    for _ in range(3):  # a font inside a font
+        text = _TEXT.sub(_as_words, _PLAIN_FONT.sub(r" \1 ", text))
+    text = re.sub(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-z])|\\(?:degree|textdegree)(?![a-z])", " ⟦degree⟧ ", text)
+    text = re.sub(r"\^\s*\{?((?:\s*\\prime\b)+)\s*\}?", lambda m: "'" * m.group(1).count("prime"), text)
+    text = _COMMAND.sub(_rename, text)
+    text = _WORD.sub(_name, text)
+    text = text.replace("**", "^").replace("<=", "\\le ").replace(">=", "\\ge ").replace("!=", "\\ne ")
+    text = re.sub(r"\+\s?/\s?-|\+-(?=\s?[\d\\A-Za-z(])", "\\\\pm ", text)
+    text = re.sub(r"\\(frac|binom)\s*(\d)\s*(\d)", r"\\\1{\2}{\3}", text)
+    text = re.sub(r"\s+", " ", text).strip()
+    return re.sub(r"[\s.,;:]+$", "", re.sub(r"^[\s,;:]+", "", text)) if not re.fullmatch(r"\d+\.", text) else text
+
+
+def _as_words(match: re.Match[str]) -> str:
+    words = match.group(1).replace("\\", " ").strip()
+    if not words:
+        return " "
+    if re.fullmatch(r"[+-]?[\d.,/ ]+|[+\-=:;]", words) or words in FUNCTIONS:
+        return f" {words} " if words not in FUNCTIONS else f"\\{words} "
+    return f" ⟦{words}⟧ "
+
+
+def _rename(match: re.Match[str]) -> str:
+    name = match.group(1)
+    if name in _DROPPED:
+        return " "
+    return match.group() if name in ("begin", "end") else _RENAMED.get(name, match.group()) + " "
+
+
+def _name(match: re.Match[str]) -> str:
+    word = match.group(1)
+    if word in FUNCTIONS or word in GREEK:
+        return f"\\{word} "
+    renamed = _NAMES.get(word) or _NAMES.get(word.lower() if len(word) > 3 else word)
+    if renamed == "^\\circ":
+        return " ⟦degree⟧ "
+    return f"{renamed} " if renamed else word
+
+
+@lru_cache(maxsize=CACHED)
+def tokenise(text: str) -> tuple[str, ...]:
+    """The tokens of a normalised answer; thousands commas are gone, quoted set braces are ``\\{`` and ``\\}``."""
+    text = re.sub(r"(?<![\d.,(\[{])\d{1,3}(?:,\d{3})+(?![\d,])", lambda m: m.group().replace(",", ""), text)
+    tokens = TOKEN.findall(text)
+    opened: list[int] = []
+    for place, token in enumerate(tokens):
+        if token == "{":
+            opened.append(place)
+        elif token == "," and opened and opened[-1] >= 0:
+            start = opened[-1]
+            before = tokens[start - 1] if start else ""
+            if before not in ("^", "_", "]", "}") and not re.fullmatch(r"\\[A-Za-z]+", before):
+                tokens[start], opened[-1] = "\\{", -1
+        elif token == "}" and opened and opened.pop() == -1:
+            tokens[place] = "\\}"
+    return tuple(tokens)
+
+
+@lru_cache(maxsize=CACHED)
+def skeleton(text: str) -> str:
+    """The tokens of a normalised answer as one string in lower case of its words, blind to grouping and font."""
+    tokens = _without_commands(list(tokenise(text)))
+    kept: list[str] = []
+    for token in tokens:
+        if token.startswith("⟦"):
+            kept += TOKEN.findall(token.strip("⟦⟧"))
+        elif token != "*":
+            kept.append(token)
+    joined = " ".join(_without_single_groups(kept)).strip(" .,;:")
+    return _LONE_LETTERS.sub(lambda match: match.group().replace(" ", ""), joined)
+
+
+def _without_commands(tokens: list[str]) -> list[str]:
+    """``\\frac{a}{b}`` as ``(a)/(b)``, ``\\sqrt[n]{a}`` as ``(a)^(1/n)``, grouping braces as parentheses."""
+    result: list[str] = []
+    place = 0
+    while place < len(tokens):
+        token = tokens[place]
+        if token == "\\frac" and (first := _group(tokens, place + 1)) and (second := _group(tokens, first)):
+            inside = [_without_commands(tokens[place + 1 : first]), _without_commands(tokens[first:second])]
+            result += [*_parenthesised(inside[0]), "/", *_parenthesised(inside[1])]
+            place = second
+            continue
+        result.append({"{": "(", "}": ")"}.get(token, token))
+        place += 1
+    return result
+
+
+def _parenthesised(tokens: list[str]) -> list[str]:
+    if tokens[:1] == ["("]:
+        tokens = tokens[1:-1]
+    return tokens if len(tokens) == 1 else ["(", *tokens, ")"]
+
+
+def _group(tokens: list[str], start: int) -> int | None:
+    """Where the brace group (or the single token) at ``start`` ends, exclusive; None past the end."""
+    if start >= len(tokens):
+        return None
+    if tokens[start] != "{":
+        return start + 1
+    depth = 0
+    for place in range(start, len(tokens)):
+        depth += (tokens[place] == "{") - (tokens[place] == "}")
+        if not depth:
+            return place + 1
+    return None
+
+
+def _without_single_groups(tokens: list[str]) -> list[str]:
+    """Parentheses around one token are dropped unless a name stands before them."""
+    result: list[str] = []
+    for token, after in zip(tokens, [*tokens[1:], ""], strict=True):
+        if token == ")" and len(result) > 1 and result[-2] == "(":
+            before = result[-3] if len(result) > 2 else ""
+            if before in ("", "^", "_", "/", "+", "-", "=", "(", ",") or after == "/":
+                result[-2:] = [result[-1]]
+                continue
+        result.append(token)
+    return result
