@@ -35,14 +35,24 @@ def join_texts(texts: Iterable[str], queries: Sequence[Query]) -> dict[str, tupl
     exact: dict[str, str] = {}
     for query in queries:
         exact.setdefault(query.query.strip(), query.query_id)
+    joined: dict[str, tuple[str, How]] = {}
+    rest = []
+    for text in texts:
+        if (found := exact.get(text.strip())) is not None:
+            joined[text] = (found, "exact")
+        else:
+            rest.append(text)
+    loose = _normalised_index(exact) if rest else {}
+    for text in rest:
+        if (near := loose.get(normalise_text(text))) is not None:
+            joined[text] = (near, "normalised")
+    return joined
+
+
+def _normalised_index(exact: dict[str, str]) -> dict[str, str | None]:
+    """Normalised text -> query_id, None where different questions share one."""
     loose: dict[str, str | None] = {}
     for text, identity in exact.items():
         form = normalise_text(text)
         loose[form] = identity if form not in loose else None
-    joined: dict[str, tuple[str, How]] = {}
-    for text in texts:
-        if (found := exact.get(text.strip())) is not None:
-            joined[text] = (found, "exact")
-        elif (near := loose.get(normalise_text(text))) is not None:
-            joined[text] = (near, "normalised")
-    return joined
+    return loose
