@@ -62,6 +62,19 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def resampled_counts(counts: npt.ArrayLike, *, seed: int, resamples: int = 2000) -> npt.NDArray[np.int64]:
+    """Bootstrap of rows that occur ``counts`` times each: how often each occurs per resample, (resamples, rows).
+
+    Drawing n rows with replacement gives the distinct rows multinomial counts, so a mean over a million queries with
+    a hundred distinct values needs a hundred numbers per resample. Raises ValueError when there is no row.
+    """
+    weights = np.asarray(counts, dtype=np.int64)
+    total = int(weights.sum())
+    if total == 0:
+        raise ValueError("resampled_counts needs at least one row")
+    return np.random.default_rng(seed).multinomial(total, weights / total, size=resamples)
+
+
 def pass_at_k(n: int, correct: int, k: int) -> float:
     """Unbiased probability that at least one of ``k`` responses is correct, from ``correct`` out of ``n``.
 

@@ -180,24 +180,6 @@ def test_a_hostile_table_and_title_show_their_characters():
     assert r"\$x^2\$" in figure.get_suptitle()
 
 
-def test_reading_any_sft_set(tmp_path):
-    data, asked = tmp_path / "set.jsonl", tmp_path / "asked.jsonl"
-    rows = [{"query": " a ", "response": "1\u2028"}, {"query": "a", "response": "2"}, {"query": "b", "response": "3"}]
-    data.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
-    asked.write_text("\n".join(json.dumps({"query": q, "level": i}) for i, q in enumerate("abc", 1)))
-    frame = analysis.read_dataset(data, asked).set_index("query_id")
-    assert frame["n_correct"].to_dict() == {"a": 2, "b": 1, "c": 0}
-    assert frame["level"].tolist() == [1, 2, 3]
-    assert analysis.bias_summary(frame.reset_index()).loc[0, "coverage"] == pytest.approx(2 / 3)
-    alone = analysis.read_dataset(data)
-    assert analysis.bias_table(alone)["group"].tolist() == ["all"]
-    for figure in (analysis.responses_by_level_figure, analysis.responses_by_rank_figure):
-        figure(alone).draw_without_rendering()
-    parquet = tmp_path / "set.parquet"
-    pd.DataFrame(rows).assign(level=[1, 1, 2], pass_rate=[0.5, 0.5, 1.0]).to_parquet(parquet)
-    assert analysis.read_dataset(parquet)["fail_rate"].tolist() == [0.5, 0.0]
-
-
 def test_texts_are_read_for_the_wanted_queries_only(tmp_path):
     frame = samples().assign(answer="1", response="r")
     frame.to_parquet(tmp_path / "samples.parquet")
@@ -208,13 +190,6 @@ def test_texts_are_read_for_the_wanted_queries_only(tmp_path):
 
 
 def test_wrong_files_are_named(tmp_path):
-    data = tmp_path / "set.jsonl"
-    data.write_text('{"query": "a"}\n')
-    with pytest.raises(analysis.AnalysisError, match=r"set.jsonl: column 'response' is missing"):
-        analysis.read_dataset(data)
-    data.write_text('{"query": "a", "response": "b"}\n{oops\n')
-    with pytest.raises(analysis.AnalysisError, match=r"set.jsonl, line 2: not JSON"):
-        analysis.read_dataset(data)
     with pytest.raises(analysis.AnalysisError, match="no such file"):
         analysis.read_samples(tmp_path / "samples.parquet")
     with pytest.raises(RecordError, match="no such file"):

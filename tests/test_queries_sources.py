@@ -66,7 +66,8 @@ GOOD = '{"query": "a", "answer": "1"}\n'
         (GOOD + '{"query": "b", \n', r"own\.jsonl, line 2: invalid JSON"),
         (GOOD + "\n[1]\n", r"own\.jsonl, line 3: expected an object"),
         ('{"prompt": "a", "answer": "1"}', r"no column query or question or problem .*found: prompt, answer"),
-        ('{"query": "a", "solution": "1"}', r"no column reference_answer or answer for reference_answer"),
+        ('{"query": "a", "key": "1"}', r"no column reference_answer or answer for reference_answer"),
+        ('{"query": "a", "solution": "1"}', r"line 1: solution has no \\boxed\{…\}: every query needs a reference"),
         ("", "holds no problems"),
         (GOOD + '{"query": "b"}', r"line 2: answer is empty: every query needs a reference answer"),
         (GOOD + '{"query": "b", "answer": "see ####"}', r"line 2: answer is empty"),
@@ -122,7 +123,9 @@ def test_other_files(tmp_path: Path) -> None:
 def test_load_queries_takes_a_path_or_a_ladder(tmp_path: Path) -> None:
     path = _write(tmp_path / "own.jsonl", ROWS)
     assert load_queries(str(path), split="train", queries_per_level=1, seed=0) == read_queries(path)
-    with pytest.raises(RecordError, match="no such file, and not a built-in ladder .*ladder-arithmetic"):
+    with pytest.raises(
+        RecordError, match="no such file, not a built-in ladder .*ladder-arithmetic.* known data set .*math-train"
+    ):
         load_queries("arithmetic", split="train", queries_per_level=1, seed=0)
 
 

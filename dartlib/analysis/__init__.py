@@ -1,15 +1,25 @@
 """Bias statistics and figures: read artefacts, make tables, draw, save with a sidecar; show hostile text safely."""
 
+from dartlib.analysis.bias_figures import lengths_figure as lengths_figure
+from dartlib.analysis.bias_figures import response_share_figure as response_share_figure
+from dartlib.analysis.bias_figures import solvers_figure as solvers_figure
+from dartlib.analysis.composition import composition_table as composition_table
+from dartlib.analysis.composition import gini_band as gini_band
+from dartlib.analysis.composition import token_table as token_table
 from dartlib.analysis.inputs import AnalysisError as AnalysisError
 from dartlib.analysis.inputs import find_items as find_items
 from dartlib.analysis.inputs import find_training_logs as find_training_logs
-from dartlib.analysis.inputs import read_dataset as read_dataset
 from dartlib.analysis.inputs import read_items as read_items
 from dartlib.analysis.inputs import read_outcomes as read_outcomes
 from dartlib.analysis.inputs import read_queries as read_queries
 from dartlib.analysis.inputs import read_samples as read_samples
 from dartlib.analysis.inputs import read_texts as read_texts
 from dartlib.analysis.inputs import read_training_logs as read_training_logs
+from dartlib.analysis.model_pools import grade_model_pool as grade_model_pool
+from dartlib.analysis.model_pools import solver_table as solver_table
+from dartlib.analysis.response_sets import ResponseSet as ResponseSet
+from dartlib.analysis.response_sets import held_out_outcomes as held_out_outcomes
+from dartlib.analysis.response_sets import read_responses as read_responses
 from dartlib.analysis.result_figures import accuracy_by_level_figure as accuracy_by_level_figure
 from dartlib.analysis.result_figures import published_averages_figure as published_averages_figure
 from dartlib.analysis.result_figures import published_cost_figure as published_cost_figure
@@ -31,6 +41,7 @@ from dartlib.analysis.tables import bias_summary as bias_summary
 from dartlib.analysis.tables import bias_table as bias_table
 from dartlib.analysis.tables import comparison_table as comparison_table
 from dartlib.analysis.tables import cost_table as cost_table
+from dartlib.analysis.tables import difficulty_groups as difficulty_groups
 from dartlib.analysis.tables import gini as gini
 from dartlib.analysis.tables import pass_at_k_table as pass_at_k_table
 from dartlib.analysis.tables import pass_rates as pass_rates

@@ -77,37 +77,6 @@ def read_training_logs(paths: dict[str, Path]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)[["run", *LOG_COLUMNS]]
 
 
-def read_dataset(path: Path, queries: Path | None = None) -> pd.DataFrame:
-    """Any SFT set (Parquet or JSONL with ``query`` and ``response``) as one row per query, like read_outcomes.
-
-    ``level`` and ``pass_rate`` columns are used when present. A data set does not know the queries it failed to
-    answer: give the file of all ``queries`` asked (column ``query``, optional ``level``) to count those as well;
-    texts are matched after stripping. ``strategy`` is the file's name. Raises AnalysisError.
-    """
-    rows = _read_any(path, ["query", "response"], ["level", "pass_rate"])
-    rows["query"] = rows["query"].astype(str).str.strip()
-    counts = rows.groupby("query", sort=False).agg(
-        n_correct=("response", "size"), level=("level", "first"), pass_rate=("pass_rate", "first")
-    )
-    if queries is not None:
-        asked = _read_any(queries, ["query"], ["level"])
-        asked["query"] = asked["query"].astype(str).str.strip()
-        asked = asked.drop_duplicates("query").set_index("query")
-        unknown = int((~counts.index.isin(asked.index)).sum())
-        if unknown:
-            raise AnalysisError(f"{path}: {unknown} of its queries are not in {queries}: give the file of all queries")
-        counts = counts.reindex(asked.index)
-        counts["level"] = counts["level"].fillna(asked["level"])
-    frame = counts.reset_index(names="query_id")
-    return frame.assign(
-        strategy=path.stem,
-        n_correct=frame["n_correct"].fillna(0).astype(int),
-        fail_rate=1 - frame["pass_rate"].astype(float),
-        quota=float("nan"),
-        status="drawn",
-    ).drop(columns="pass_rate")
-
-
 def _by_model(paths: Iterable[Path]) -> dict[str, Path]:
     def order(path: Path) -> tuple[int, str]:
         name = path.parent.name
@@ -134,25 +103,6 @@ def _read_columns(path: Path, columns: list[str], filters: list[Any] | None = No
         raise AnalysisError(f"{path}: no such file; run the stage that writes it first") from None
     except pa.ArrowInvalid as error:
         raise AnalysisError(f"{path}: not a readable Parquet file ({error})") from None
-
-
-def _read_any(path: Path, columns: list[str], optional: list[str]) -> pd.DataFrame:
-    """Wanted columns of a Parquet or JSONL file; absent optional ones are empty."""
-    import pandas as pd
-    import pyarrow.parquet as pq
-
-    if path.suffix == ".parquet":
-        names = pq.read_schema(path).names if path.is_file() else []
-        frame = _read_columns(path, columns + [name for name in optional if name in names])
-    elif path.suffix in (".jsonl", ".json"):
-        frame = pd.DataFrame(_json_lines(path))
-        _require(path, list(frame.columns), columns)
-    else:
-        raise AnalysisError(f"{path}: a data set is a .parquet or .jsonl file")
-    for name in optional:
-        if name not in frame.columns:
-            frame[name] = float("nan")
-    return frame[columns + optional]
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:

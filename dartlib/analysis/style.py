@@ -96,3 +96,4 @@ def group_ticks(axis: Axes, groups: Iterable[Any], queries: Iterable[int] | None
     if queries is not None:
         names = [f"{name}\n({count})" for name, count in zip(names, queries, strict=True)]
     axis.set_xticks(range(len(names)), names, fontsize=9 if len(names) < 7 else 8)
+    axis.set_xlim(-0.5, len(names) - 0.5)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_GREYS = ("#111111", "#555555", "#888888", "#AAAAAA")
 _WHISKERS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "linewidth": 1}
 
 
@@ -70,11 +71,17 @@ def _draw_quota(axis: Axes, part: pd.DataFrame) -> None:
     axis.legend(fontsize=8, loc="upper left", handlelength=1.4)
 
 
-def responses_by_rank_figure(outcomes: pd.DataFrame, samples: pd.DataFrame | None = None) -> Figure:
-    """Responses per query by difficulty rank, hardest first: one dot a query, the line a running median."""
+def responses_by_rank_figure(
+    outcomes: pd.DataFrame, samples: pd.DataFrame | None = None, published: pd.DataFrame | None = None
+) -> Figure:
+    """Responses per query by difficulty rank, hardest first: one dot a query, the line a running median.
+
+    ``published`` (the table ``responses_by_rank``) adds a panel of its own: the paper's data (figure 1 right).
+    """
     table = tables.rank_table(outcomes, samples)
     n = outcomes["query_id"].nunique()
-    figure, (axis,) = new_figure(f"Responses per query by difficulty rank ({n:,} queries)")
+    title = f"Responses per query by difficulty rank ({n:,} queries)"
+    figure, (axis, *others) = new_figure(title, 1 if published is None else 2, width=6.0 if published is None else 9.0)
     window, size = max(5, n // 20), 22 if n < 500 else 7
     known = bool(outcomes["fail_rate"].notna().any())
     for strategy in tables.strategies_of(outcomes):
@@ -86,8 +93,24 @@ def responses_by_rank_figure(outcomes: pd.DataFrame, samples: pd.DataFrame | Non
         axis.plot(part["rank"], median, color=style["color"], linewidth=2, label=name)
     order = "measured fail rate" if known else "own number of responses"
     label(axis, f"query rank by {order} (1 = hardest)", "correct responses per query")
+    for other in others:
+        axis.set_title("measured here", fontsize=10)
+        _draw_published_ranks(other, published)
     legend_below(figure, axis)
     return figure
+
+
+def _draw_published_ranks(axis: Axes, published: Any) -> None:
+    for strategy in dict.fromkeys(published["strategy"]):
+        part = published[published["strategy"] == strategy]
+        axis.plot(part["rank"], part["value"], markersize=4, label=display_name(strategy), **look(strategy))
+    label(
+        axis,
+        "query rank (1 = hardest; 14,973 queries)",
+        "",
+        "the paper's data: local medians\nread off its figure 1 right",
+    )
+    axis.legend(fontsize=8)
 
 
 def _rank_note(strategy: str, ranked_by_fail_rate: bool, held_out: bool) -> str:
@@ -153,16 +176,20 @@ def coverage_by_level_figure(outcomes: pd.DataFrame, published: pd.DataFrame | N
     return figure
 
 
-def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0) -> Figure:
+def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0, published: pd.DataFrame | None = None) -> Figure:
     """Share of queries solved by at least one of k trials (the paper's figure 2 right), one curve per group.
 
-    ``group`` picks one curve out, ``k`` draws a line at that many trials.
+    ``group`` picks one curve out, ``k`` draws a line at that many trials; ``published`` (the table ``pass_at_k``)
+    adds a panel of its own: the paper's curves.
     """
     from matplotlib import colormaps
 
     table = tables.pass_at_k_table(rates)
     axis_name = tables.difficulty_groups(rates)[1]
-    figure, (axis,) = new_figure(f"pass@k of the teacher by {axis_name} ({len(rates):,} queries)")
+    title = f"pass@k by {axis_name} ({len(rates):,} queries)"
+    figure, (axis, *others) = new_figure(
+        title, 1 if published is None else 2, share_y=True, width=6.0 + 2.5 * (published is not None)
+    )
     groups = list(dict.fromkeys(table["group"]))
     for index, name in enumerate(groups):
         part = table[table["group"] == name]
@@ -179,9 +206,25 @@ def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0) -> Figure
     if k:
         axis.axvline(k, color=GREY, linestyle=":")
     label(axis, "k, trials per query (log scale)", "queries with a correct response (%)")
+    for other in others:
+        axis.set_title("measured here", fontsize=10)
+        _draw_published_pass_at_k(other, published)
     axis.set_ylim(0, 104)
     legend_below(figure, axis)
     return figure
+
+
+def _draw_published_pass_at_k(axis: Axes, published: Any) -> None:
+    for number, ((model, temperature), part) in enumerate(published.groupby(["model", "temperature"], sort=False)):
+        name = f"{model.removeprefix('DeepSeekMath-7B-')}, temperature {temperature:g}"
+        axis.plot(
+            part["k"], part["value"], marker="os^D"[number % 4], markersize=4, color=_GREYS[number % 4], label=name
+        )
+    axis.set_xscale("log", base=2)
+    axis.set_xticks([1, 8, 64, 512], ["1", "8", "64", "512"])
+    axis.minorticks_off()
+    label(axis, "k (log scale)", "", "the paper's data: DeepSeekMath-7B\non MATH500 (figure 2 right)")
+    axis.legend(fontsize=8, loc="lower right")
 
 
 def vrt_prediction_figure(samples: pd.DataFrame, trials: int) -> Figure:

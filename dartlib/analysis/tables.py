@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dartlib.records import STRATEGIES, Verdict
-from dartlib.statistics import bootstrap_interval, compare_paired, fit_beta, pass_at_k, wilson_interval
+from dartlib.statistics import compare_paired, fit_beta, pass_at_k, resampled_counts, wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,8 +52,10 @@ def strategies_of(frame: pd.DataFrame) -> list[str]:
 
 
 def _mean(name: str, values: npt.ArrayLike) -> dict[str, float]:
-    low, high = bootstrap_interval(values, lambda rows: float(rows.mean()), seed=_SEED)
-    return {name: float(np.asarray(values, dtype=float).mean()), f"{name}_low": low, f"{name}_high": high}
+    array = np.asarray(values, dtype=float)
+    distinct, counts = np.unique(array, return_counts=True)
+    low, high = np.quantile(resampled_counts(counts, seed=_SEED) @ distinct / len(array), [0.025, 0.975])
+    return {name: float(array.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def _share(name: str, successes: int, trials: int) -> dict[str, float]:

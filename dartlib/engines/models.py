@@ -73,13 +73,18 @@ def _from_hub(model: str) -> Path:
         ) from error
 
 
+def embedded_folder() -> Path:
+    """Where the embedded model lies once it is made; the folder has this name only when it is whole."""
+    return cache_folder() / EMBEDDED_NAME
+
+
 def embedded_model(say: Callable[[str], None] = print) -> Path:
     """The embedded model's folder in the cache (bf16 safetensors and tokenizer), made once.
 
     Raises ModelError when it cannot be downloaded, fails its checksum, or does not fit on the disk.
     """
-    folder = cache_folder() / EMBEDDED_NAME
-    if folder.is_dir():  # it gets this name only when it is whole
+    folder = embedded_folder()
+    if folder.is_dir():
         return folder
     with _locked(folder.with_name(f"{EMBEDDED_NAME}.lock")):
         if folder.is_dir():  # another process made it while we waited

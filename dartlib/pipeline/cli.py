@@ -1,4 +1,4 @@
-"""The command line: `dartlib run`, `plan`, `status`; and `stage`, which the Snakefile calls."""
+"""The command line: `dartlib run`, `plan`, `status`, `doctor`, `prefetch`; and `stage`, which the Snakefile calls."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ def _dispatch(options: argparse.Namespace) -> int:
         from dartlib.pipeline.status import show_status
 
         return show_status(run_folder(options.run, options.runs))
+    if options.command in ("doctor", "prefetch"):
+        from dartlib.pipeline.doctor import prefetch, show_findings
+
+        return (
+            prefetch(options.names) if options.command == "prefetch" else show_findings(options.model, options.sources)
+        )
     settings = [*options.set, *([f"engine={options.engine}"] if options.engine else [])]
     if options.command == "plan":
         from dartlib.pipeline.plan import show_plan
@@ -82,6 +88,16 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="say what a run folder holds")
     status.add_argument("run", help="name of the run folder")
     _add_runs(status)
+    doctor = commands.add_parser("doctor", help="check machine, model and data sets, with the fix for each fault")
+    doctor.add_argument("--model", default="embedded", help="embedded, a folder, or a Hub id")
+    doctor.add_argument(
+        "--sources",
+        nargs="*",
+        metavar="NAME",
+        help="also look at these data sets, in the data folder or on the Hub; no name: all",
+    )
+    fetch = commands.add_parser("prefetch", help="fetch data sets (and `embedded`) for machines without a network")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="names of data sets; none: list them")
     stage = commands.add_parser("stage", help="run one stage of a run folder (called by the Snakefile)")
     stage.add_argument("folder", type=Path)
     stage.add_argument("stage")

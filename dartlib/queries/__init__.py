@@ -1,18 +1,42 @@
-"""What is asked: prompt templates, the procedural ladders, and files of own problems."""
+"""What is asked: prompt templates, the procedural ladders, known data sets, and files of own problems."""
 
+from dartlib.queries.catalogue import Source, benchmark_names, get_source, load_catalogue
+from dartlib.queries.contamination import NGRAM_WORDS, Overlap, find_overlaps
+from dartlib.queries.files import column_names, read_rows, value_at
+from dartlib.queries.hub import data_folder, fetch_source, find_source, local_file, missing_columns, probe_source
+from dartlib.queries.joining import join_texts, normalise_text
 from dartlib.queries.ladder import LADDERS, build_ladder, canonical_key, ladder_table, ladder_version
-from dartlib.queries.sources import load_queries, read_queries
+from dartlib.queries.sources import load_known_queries, load_queries, read_queries
 from dartlib.queries.templates import TEMPLATES, Template, get_template
 
 __all__ = [
     "LADDERS",
+    "NGRAM_WORDS",
     "TEMPLATES",
+    "Overlap",
+    "Source",
     "Template",
+    "benchmark_names",
     "build_ladder",
     "canonical_key",
+    "column_names",
+    "data_folder",
+    "fetch_source",
+    "find_overlaps",
+    "find_source",
+    "get_source",
     "get_template",
+    "join_texts",
     "ladder_table",
     "ladder_version",
+    "load_catalogue",
+    "load_known_queries",
     "load_queries",
+    "local_file",
+    "missing_columns",
+    "normalise_text",
+    "probe_source",
     "read_queries",
+    "read_rows",
+    "value_at",
 ]

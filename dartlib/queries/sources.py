@@ -1,4 +1,4 @@
-"""Files of own problems: JSONL, JSON (a list of objects), CSV or Parquet, checked row by row.
+"""Queries from files: own problems, and the known sets of the catalogue, checked row by row.
 
 A file needs a question and a reference answer per row; everything else is optional. Whatever is wrong is
 reported with file, line or row, field and the fix, before anything is sampled.
@@ -6,16 +6,19 @@ reported with file, line or row, field and the fix, before anything is sampled.
 
 from __future__ import annotations
 
-import csv
-import io
+import hashlib
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
+from dartlib.queries.catalogue import Source, get_source, load_catalogue
+from dartlib.queries.files import Row, column_names, read_rows, value_at
+from dartlib.queries.hub import find_source
 from dartlib.queries.ladder import LADDERS, build_ladder
 from dartlib.records import Query, RecordError, make_queries
 
@@ -23,137 +26,116 @@ from dartlib.records import Query, RecordError, make_queries
 COLUMNS: dict[str, tuple[str, ...]] = {
     "query": ("query", "question", "problem"),
     "reference_answer": ("reference_answer", "answer"),
+    "solution": ("solution",),  # its last \boxed{…} is the reference where there is no column of answers
     "level": ("level",),
     "domain": ("domain", "type"),
     "answer_type": ("answer_type",),
     "tolerance": ("tolerance",),
     "id": ("query_id", "id"),
 }
-REQUIRED = ("query", "reference_answer")
-FORMATS = (".jsonl", ".json", ".csv", ".parquet")
 _PLAIN_NUMBER = re.compile(r"[$]?[+-]?[$]?(\d[\d,]*(\.\d*)?|\.\d+)")
 
-Row = tuple[str, Mapping[str, Any]]  # where it stands ("line 3"), column -> value
 
+def load_queries(
+    source: str, *, split: str, queries_per_level: int, seed: int, log: Callable[[str], None] = print
+) -> list[Query]:
+    """Queries of a ladder named ``ladder-<name>``, of a known set of the catalogue, or of a file by its path.
 
-def load_queries(source: str, *, split: str, queries_per_level: int, seed: int) -> list[Query]:
-    """Queries of a ladder named ``ladder-<name>``, or of a file by its path (read whole: it has no splits)."""
+    Sets and files are read whole: ``split``, ``queries_per_level`` and ``seed`` are for ladders.
+    """
     name = source.removeprefix("ladder-")
     if name in LADDERS and name != source:
         return build_ladder(ladder=name, split=split, queries_per_level=queries_per_level, seed=seed)
+    if source in load_catalogue():
+        return load_known_queries(source, log=log)
     if not Path(source).is_file():
         ladders = ", ".join(f"ladder-{ladder}" for ladder in LADDERS)
-        raise RecordError(f"{source}: no such file, and not a built-in ladder ({ladders})")
-    return read_queries(Path(source))
+        raise RecordError(
+            f"{source}: no such file, not a built-in ladder ({ladders}) and not a known data set "
+            f"({', '.join(name for name, known in load_catalogue().items() if known.kind in ('queries', 'benchmark'))})"
+        )
+    return read_queries(Path(source), log=log)
+
+
+def load_known_queries(name: str, *, log: Callable[[str], None] = print) -> list[Query]:
+    """The queries of a known set: from the data folder, else from the Hub.
+
+    A benchmark of another size than the published one, or with another number of repeated questions, is an error:
+    scores on it could not be compared. A training set of another size is reported through ``log``.
+    """
+    source = get_source(name)
+    if source.kind not in ("queries", "benchmark"):
+        raise RecordError(f"{name}: holds {source.kind}, not queries with reference answers")
+    path = find_source(source, log)
+    queries = read_queries(path, source=source, log=log)
+    repeats = sum(count > 1 for count in Counter(query.query for query in queries).values())
+    if repeats:
+        log(f"{name}: {repeats} of its questions are asked more than once; each occurrence is a query of its own")
+    wrong = source.rows is not None and len(queries) != source.rows
+    if source.kind == "benchmark" and (wrong or repeats != source.repeats):
+        raise RecordError(
+            f"{path}: {len(queries)} questions, {repeats} of them repeated; {name} has {source.rows} and "
+            f"{source.repeats}: fetch it again with `dartlib prefetch {name}`"
+        )
+    if wrong:
+        log(f"{name}: {len(queries):,} of its {source.rows:,} queries are in {path.name}")
+    return queries
 
 
 def read_queries(
     path: Path | str,
     *,
-    source: str | None = None,
+    source: str | Source | None = None,
     columns: Mapping[str, str] | None = None,
     log: Callable[[str], None] = print,
 ) -> list[Query]:
-    """All problems of one file as queries; ``source`` defaults to the file's name without its ending.
+    """All problems of one file as queries; ``source`` names them and defaults to the file's name without its ending.
 
-    ``columns`` maps a field (query, reference_answer, level, domain, answer_type, tolerance, id) to the file's
-    column. A GSM8K-style reference ("… #### 42") is what follows the marks. ``level`` may read 3 or "Level 3";
-    an unknown one ("Level ?") becomes None, and ``log`` tells how many. Raises RecordError.
+    ``columns`` maps a field (query, reference_answer, solution, level, domain, answer_type, tolerance, id) to the
+    file's column; with a catalogue entry as ``source`` its columns and rules hold. A GSM8K-style reference
+    ("… #### 42") is what follows the marks. ``level`` may read 3 or "Level 3"; an unknown one ("Level ?") becomes
+    None. ``log`` tells how many; rows of a catalogue entry without a reference are left out and told as well, in an
+    own file they are an error. Raises RecordError.
     """
     path = Path(path)
-    rows = list(_read_rows(path))
+    known = source if isinstance(source, Source) else None
+    rows = list(read_rows(path))
     if not rows:
         raise RecordError(f"{path}: holds no problems: write one per row, with a question and its answer")
-    names = _find_columns(path, list(dict.fromkeys(name for _, row in rows for name in row)), columns or {})
+    candidates = known.columns if known else _candidates(columns or {})
+    names = _find_columns(path, list(dict.fromkeys(name for _, row in rows for name in column_names(row))), candidates)
     _check_ids(path, rows, names.get("id"))
-    records = [_to_record(f"{path}, {place}", row, names) for place, row in rows]
+    if known:
+        unanswered = [place for place, row in rows if not _reference("", row, names, known)]
+        if unanswered:
+            log(f"{path}: {len(unanswered)} of {len(rows)} rows left out: no reference answer ({unanswered[0]} …)")
+        rows = [(place, row) for place, row in rows if _reference("", row, names, known)]
+    records = [_to_record(f"{path}, {place}", row, names, known) for place, row in rows]
     if "level" in names and (unknown := sum(record["level"] is None for record in records)):
         log(f"{path}: {unknown} of {len(records)} problems have no known level")
-    return make_queries(records, source=source or path.stem, version="1")
+    name, version = (known.name, known.version) if known else (str(source or path.stem), "1")
+    return make_queries(records, source=name, version=version)
 
 
-def _read_rows(path: Path) -> Iterator[Row]:
-    if path.suffix not in FORMATS:
-        raise RecordError(f"{path}: unknown kind of file: use one of {', '.join(FORMATS)}")
-    if not path.is_file():
-        raise RecordError(f"{path}: no such file")
-    if path.suffix == ".parquet":
-        yield from _parquet_rows(path)
-    else:
-        text = _read_text(path)
-        yield from {".jsonl": _jsonl_rows, ".json": _json_rows, ".csv": _csv_rows}[path.suffix](path, text)
-
-
-def _read_text(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise RecordError(f"{path}, line {line}: not UTF-8 text: save the file as UTF-8") from None
-
-
-def _jsonl_rows(path: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield f"line {number}", _object(f"{path}, line {number}", _parse_json(f"{path}, line {number}", line))
-
-
-def _json_rows(path: Path, text: str) -> Iterator[Row]:
-    values = _parse_json(str(path), text) if text.strip() else []
-    if not isinstance(values, list):
-        raise RecordError(f"{path}: must hold a list of objects, one per problem")
-    for number, value in enumerate(values, start=1):
-        yield f"row {number}", _object(f"{path}, row {number}", value)
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for row in reader:
-            if None in row:
-                raise RecordError(f"{path}, line {reader.line_num}: more fields than columns: quote texts with commas")
-            yield f"line {reader.line_num}", row
-    except csv.Error as error:
-        raise RecordError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        values = pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise RecordError(f"{path}: not a readable Parquet file, perhaps cut short ({error})") from None
-    for number, value in enumerate(values, start=1):
-        yield f"row {number}", value
-
-
-def _parse_json(where: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise RecordError(f"{where}: invalid JSON ({error})") from None
-
-
-def _object(where: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise RecordError(f'{where}: expected an object such as {{"query": "…", "reference_answer": "…"}}')
-    return value
-
-
-def _find_columns(path: Path, found: list[str], given: Mapping[str, str]) -> dict[str, str]:
-    """Field -> column of this file; RecordError names a missing column and lists what was found."""
+def _candidates(given: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     if unknown := set(given) - set(COLUMNS):
         raise RecordError(f"columns: unknown field {sorted(unknown)[0]!r}: choose among {', '.join(COLUMNS)}")
+    return {**COLUMNS, **{field: (column,) for field, column in given.items()}}
+
+
+def _find_columns(path: Path, found: list[str], candidates: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Field -> column of this file; RecordError names a missing column and lists what was found.
+
+    A column named on purpose must be there; of several candidates the first one found is taken.
+    """
     names = {}
-    for field, candidates in COLUMNS.items():
-        wanted = (given[field],) if field in given else candidates
-        column = next((name for name in wanted if name in found), None)
-        if column is not None:
+    for field, wanted in candidates.items():
+        if (column := next((name for name in wanted if name in found), None)) is not None:
             names[field] = column
-        elif field in REQUIRED or field in given:
+    for field, wanted in candidates.items():
+        required = field == "query" or (field == "reference_answer" and "solution" not in names)
+        named = field in COLUMNS and len(wanted) == 1 and tuple(wanted) != COLUMNS[field]
+        if field not in names and (required or (named and field != "solution")):
             raise RecordError(
                 f"{path}: no column {' or '.join(wanted)} for {field} (found: {', '.join(found)}): "
                 f"rename one, or name it with columns={{'{field}': '…'}}"
@@ -165,33 +147,100 @@ def _check_ids(path: Path, rows: list[Row], column: str | None) -> None:
     """Explicit ids are kept as metadata; two rows with one id mean that the file was joined wrongly."""
     if column is None:
         return
-    counts = Counter(str(row[column]) for _, row in rows if row.get(column) is not None)
-    for identity, count in counts.items():
-        if count > 1:
-            places = [place for place, row in rows if str(row.get(column)) == identity]
+    first: dict[str, str] = {}
+    for place, row in rows:
+        if (value := value_at(row, column)) is None:
+            continue
+        if str(value) in first:
             raise RecordError(
-                f"{path}, {places[1]}: {column} {identity!r} was already used on {places[0]}: make it unique"
+                f"{path}, {place}: {column} {str(value)!r} was already used on {first[str(value)]}: make it unique"
             )
+        first[str(value)] = place
 
 
-def _to_record(where: str, row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _to_record(where: str, row: Mapping[str, Any], names: Mapping[str, str], known: Source | None) -> dict[str, Any]:
     """The fields of one query; RecordError when one cannot be read."""
-    values = {field: row.get(column) for field, column in names.items()}
-    reference = _text(where, names["reference_answer"], values["reference_answer"]).rpartition("####")[2].strip()
+    values = {field: value_at(row, column) for field, column in names.items()}
+    reference = _reference(where, row, names, known)
     if not reference:
-        raise RecordError(f"{where}: {names['reference_answer']} is empty: every query needs a reference answer")
+        column = names.get("reference_answer")
+        lack = f"{column} is empty" if column else f"{names['solution']} has no \\boxed{{…}}"
+        raise RecordError(f"{where}: {lack}: every query needs a reference answer")
     query = _text(where, names["query"], values["query"])
     if not query:
         raise RecordError(f"{where}: {names['query']} is empty: give the question or delete the row")
     record: dict[str, Any] = {"query": query, "reference_answer": reference}
     record["level"] = _level(where, values.get("level"))
-    record["tolerance"] = _tolerance(where, values.get("tolerance"))
-    guessed = "number" if _PLAIN_NUMBER.fullmatch(reference) else "expression"
-    record["answer_type"] = _text(where, "answer_type", values.get("answer_type")) or guessed
     record["domain"] = _text(where, "domain", values.get("domain")) or None
+    stated = _text(where, "answer_type", values.get("answer_type"))
+    record["answer_type"] = stated or _guess_type(reference)
+    record["tolerance"] = _tolerance(where, values.get("tolerance"))
+    if known:
+        record |= _by_rules(known, record, stated, several=values.get("several") is True)
     if values.get("id") is not None:
         record["metadata"] = json.dumps({"id": str(values["id"])})
     return record
+
+
+def _by_rules(known: Source, record: Mapping[str, Any], stated: str, several: bool) -> dict[str, Any]:
+    """What the catalogue says about this row's level, answer type and tolerance."""
+    digest = hashlib.sha256(record["query"].encode()).hexdigest()[:16]
+    level = known.levels.get(digest) if record["level"] is None else record["level"]
+    kind = known.answer_types.get(stated, "expression") if stated else record["answer_type"]
+    tolerance = record["tolerance"]
+    if tolerance is None and kind == "number":
+        tolerance = known.number_tolerance
+    if stated in known.rounded:
+        tolerance = _half_of_last_digit(record["reference_answer"])
+    return {"level": level, "answer_type": "set" if several else kind, "tolerance": tolerance}
+
+
+def _reference(where: str, row: Mapping[str, Any], names: Mapping[str, str], known: Source | None) -> str:
+    """The reference answer of a row, empty when it has none."""
+    text = ""
+    if "reference_answer" in names:
+        value = value_at(row, names["reference_answer"])
+        plain = _as_text(value) if known else value
+        text = _text(where, names["reference_answer"], plain).rpartition("####")[2].strip()
+    if not text and "solution" in names:
+        text = last_boxed(_text(where, names["solution"], value_at(row, names["solution"])))
+    return text
+
+
+def _as_text(value: Any) -> Any:
+    """Published references that are lists or truth values: ["3"] reads 3, [1, 2] reads [1, 2]."""
+    if isinstance(value, list):
+        return ", ".join(value) if value and all(isinstance(part, str) for part in value) else json.dumps(value)
+    return str(value) if isinstance(value, bool) else value
+
+
+def last_boxed(text: str) -> str:
+    """The content of the last ``\\boxed`` (or ``\\fbox``) of a solution, braces balanced; empty when there is none."""
+    *_, rest = ["", *re.split(r"\\(?:boxed|fbox)\s*", text)[1:]]
+    depth = 0
+    if not rest.startswith("{"):
+        return rest[:1].strip() if not rest.startswith("\\") else ""
+    for place, character in enumerate(rest):
+        depth += (character == "{") - (character == "}")
+        if depth == 0:
+            return rest[1:place].strip()
+    return ""
+
+
+def _guess_type(reference: str) -> str:
+    return "number" if _PLAIN_NUMBER.fullmatch(reference) else "expression"
+
+
+def _half_of_last_digit(reference: str) -> float | None:
+    """1.42 stands for 1.415 to 1.425: 0.005. None for whole numbers, which are exact."""
+    try:
+        number = Decimal(reference)
+    except InvalidOperation:
+        return None
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or number == number.to_integral_value():
+        return None
+    return float(Decimal(5).scaleb(exponent - 1))
 
 
 def _text(where: str, column: str, value: Any) -> str:
@@ -204,7 +253,7 @@ def _text(where: str, column: str, value: Any) -> str:
 
 def _level(where: str, value: Any) -> int | None:
     text = _text(where, "level", value).lower().removeprefix("level").strip()
-    if text in ("", "?", "nan"):
+    if text in ("", "?", "nan", "0", "0.0"):  # a mirror of MATH writes 0 where the original says "Level ?"
         return None
     if not re.fullmatch(r"[1-5](\.0*)?", text):
         raise RecordError(f"{where}: level {value!r} is not 1 to 5: give 1 (easy) to 5 (hard), or leave it empty")

@@ -1,0 +1,102 @@
+"""Responses of several models to the same queries, without verdicts: graded here, then read like any other set."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dartlib.analysis.inputs import AnalysisError
+from dartlib.grading import GradingPool
+from dartlib.queries import read_rows
+from dartlib.records import Query, RecordError, make_queries, write_table_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FIELDS = ("query", "response", "reference_answer", "model")
+_JSON_ANSWER = re.compile(r'"answer"\s*:\s*("(?:[^"\\]|\\.)*"|[^,}\n]+)')
+
+
+def grade_model_pool(
+    files: Sequence[Path],
+    target: Path,
+    *,
+    level: int | None = None,
+    workers: int = 2,
+    log: Callable[[str], None] = print,
+) -> list[Query]:
+    """Grade the rows of several files into one Parquet file at ``target``; returns the queries they answer.
+
+    Rows have query, response, reference_answer and model. A response that is a JSON object with an ``answer`` field
+    is graded on that field. ``target`` gets those columns, answer, verdict and reason, whole or not at all. Nothing is
+    graded again when it is there. ``level`` is given to all queries. Raises RecordError.
+    """
+    import pyarrow as pa
+
+    rows = [(f"{path}, {place}", row) for path in files for place, row in read_rows(path)]
+    for where, row in rows:
+        if wrong := [name for name in _FIELDS if not isinstance(row.get(name), str)]:
+            raise RecordError(f"{where}: {wrong[0]} is missing or not text: a pool's rows have {', '.join(_FIELDS)}")
+    known = {row["query"].strip(): row["reference_answer"] for _, row in rows}
+    if disagree := [where for where, row in rows if known[row["query"].strip()] != row["reference_answer"]]:
+        raise RecordError(f"{disagree[0]}: another reference_answer than elsewhere for the same query: correct one")
+    queries = make_queries(
+        ({"query": query, "reference_answer": answer, "answer_type": "expression", "level": level}
+         for query, answer in known.items()),
+        source=target.stem,
+        version="1",
+    )  # fmt: skip
+    if target.is_file():
+        return queries
+    by_text = {query.query: query for query in queries}
+    with GradingPool(workers) as pool:
+        asked = [(by_text[row["query"].strip()], final_answer(row["response"]), "stop") for _, row in rows]
+        grades = pool.grade_many(asked)
+    graded: list[dict[str, Any]] = [
+        {name: row[name] for name in _FIELDS} | {"answer": answer, "verdict": str(verdict), "reason": reason}
+        for (_, row), (answer, verdict, reason) in zip(rows, grades, strict=True)
+    ]
+    log(f"{len(graded):,} responses of {len({row['model'] for row in graded})} models graded")
+    write_table_atomically(target, pa.Table.from_pylist(graded))
+    return queries
+
+
+def final_answer(response: str) -> str:
+    """The response itself, or ``\\boxed{…}`` of its last JSON field ``answer`` when it is written as JSON.
+
+    Such text is often not valid JSON (formulas with single backslashes, cut ends): the field is looked for by itself.
+    """
+    fields = _JSON_ANSWER.findall(response)
+    if not fields:
+        return response
+    value = fields[-1].strip()
+    if value.startswith('"'):
+        try:
+            value = str(json.loads(value))
+        except json.JSONDecodeError:
+            value = value[1:-1]
+    return f"\\boxed{{{value}}}"
+
+
+def solver_table(pool: Path) -> pd.DataFrame:
+    """Who solves what: one row per query, one column of 0/1 per model (best first), hardest query first.
+
+    ``pool`` is what grade_model_pool wrote. The index is the query's text. Raises AnalysisError when a model answered
+    a query twice or not at all.
+    """
+    import pandas as pd
+
+    frame = pd.read_parquet(pool, columns=["query", "model", "verdict"])
+    frame["solved"] = (frame["verdict"] == "correct").astype(int)
+    if frame.duplicated(["query", "model"]).any():
+        raise AnalysisError(f"{pool}: a model answered a query twice: give one response per model and query")
+    wide = frame.pivot(index="query", columns="model", values="solved")
+    if wide.isna().any(axis=None):
+        raise AnalysisError(
+            f"{pool}: {int(wide.isna().sum().sum())} responses are missing: every model answers every query"
+        )
+    wide = wide[wide.mean().sort_values(ascending=False).index].astype(int)
+    return wide.loc[wide.sum(axis=1).sort_values(kind="stable").index]

@@ -1,0 +1,48 @@
+"""Contamination: what counts as found, worked out by hand, and the overlap of the real sets."""
+
+from __future__ import annotations
+
+import pytest
+
+from dartlib.queries import find_overlaps, load_known_queries
+from dartlib.records import make_queries
+
+LONG = "A train leaves the city at noon and travels north at sixty miles per hour for exactly three hours"
+
+
+def asked(*texts: str):
+    return make_queries([{"query": text, "reference_answer": "1"} for text in texts], source="s", version="1")
+
+
+def test_whole_part_and_short_are_counted_per_question() -> None:
+    tail = " ".join(LONG.split()[4:17])  # thirteen words of it
+    benchmark = asked(
+        LONG, "What is $2+2$?", "Nothing like it appears in the training set at all, however long you look for it."
+    )
+    texts = [f"Yesterday: {tail} and so on", "what is 2+2", " ".join(LONG.split()[5:17])]
+    (found,) = find_overlaps(texts, {"b": benchmark})
+    assert (found.questions, found.whole, found.part, found.short) == (3, 1, 2, 1)
+    assert found.examples == (("What is $2+2$?", "what is 2+2"), (LONG, texts[0]))
+    (nothing,) = find_overlaps(texts[2:], {"b": benchmark})
+    assert (nothing.whole, nothing.part) == (0, 0), "twelve words in a row are not thirteen"
+
+
+def test_repeated_questions_and_several_benchmarks() -> None:
+    found = find_overlaps(
+        ["one two three"], {"b": asked("One two, three?", "one two three"), "c": asked("four")}, words=2
+    )
+    assert [(item.benchmark, item.whole, item.part) for item in found] == [("b", 2, 2), ("c", 0, 0)]
+    with pytest.raises(ValueError, match="at least 2 words"):
+        find_overlaps([], {}, words=1)
+
+
+@pytest.mark.slow
+def test_real_math_train_overlaps_its_own_test(test_data, monkeypatch) -> None:
+    """Three MATH test questions stand in MATH train up to spacing; none of GSM8K's do. Seen with this code."""
+    monkeypatch.setenv("DARTLIB_DATA_DIR", str(test_data / "benchmarks"))
+    benchmarks = {name: load_known_queries(name) for name in ("math-test", "gsm8k-test")}
+    math, gsm8k = find_overlaps((query.query for query in load_known_queries("math-train")), benchmarks)
+    plain = {"".join(query.query.split()).replace("$", "").lower() for query in load_known_queries("math-train")}
+    same = [q for q in benchmarks["math-test"] if "".join(q.query.split()).replace("$", "").lower() in plain]
+    assert len(same) <= math.whole == 3 and math.part > 500
+    assert gsm8k.whole == 0
