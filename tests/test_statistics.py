@@ -23,6 +23,7 @@ from dartlib.statistics import (
     holm,
     pass_at_k,
     posterior,
+    resampled_counts,
     stop_at_quota_pass_rate,
     wilson_interval,
 )
@@ -236,3 +237,17 @@ def test_fit_zero_inflated_beta_recovers_a_population():
     found = fit_zero_inflated_beta(generator.binomial(20, plain).tolist(), [20] * 1000)
     assert found.zero < 0.01
     assert fit_zero_inflated_beta([0, 0, 0], [5, 5, 5]).zero == 0.0
+
+
+def test_resampled_counts_are_the_plain_bootstrap_of_rows():
+    """Means over resamples of 30 rows with three distinct values, both ways: same centre, spread and total."""
+    values, counts = np.array([0.0, 1.0, 10.0]), np.array([20, 8, 2])
+    drawn = resampled_counts(counts, seed=1, resamples=4000)
+    assert drawn.shape == (4000, 3) and (drawn.sum(axis=1) == 30).all()
+    means = drawn @ values / 30
+    rows = np.repeat(values, counts)
+    plain = rows[np.random.default_rng(2).integers(30, size=(4000, 30))].mean(axis=1)
+    assert means.mean() == pytest.approx(plain.mean(), abs=0.05)
+    assert means.std() == pytest.approx(plain.std(), rel=0.05)
+    with pytest.raises(ValueError, match="at least one row"):
+        resampled_counts([], seed=0)
