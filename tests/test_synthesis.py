@@ -267,3 +267,17 @@ def test_the_exponent_bends_prop2diff() -> None:
             settings,
         )
         assert outcomes[0].quota == quota
+
+
+@pytest.mark.parametrize("tokens", [60, 400, 1200])
+def test_a_budget_met_on_the_way_changes_no_data_set(tmp_path: Path, tokens: int) -> None:
+    """Ended in the difficulty trials or behind them, then raised: the outcomes of a run without a budget."""
+    rule, rates = StoppingRule(threshold=0.5, patience=20), [0.0] * 6 + [0.03] * 6 + [0.5] * 8 + [0.9] * 5
+    settings = StrategySettings(("uniform", "prop2diff"), 8, 1, 4, 12, 80)
+    ended = make(tmp_path / "a", StubEngine(slots=9), settings, rates, stopping=rule, budget=Budget(tokens=tokens))
+    assert ended.sampling.budget_spent and ended.sampling.trials_in_pool <= tokens // 5 + 9
+    raised = make(tmp_path / "a", StubEngine(slots=4), settings, rates, stopping=rule)
+    whole = make(tmp_path / "b", StubEngine(slots=30), settings, rates, stopping=rule)
+    assert raised.outcomes == whole.outcomes
+    for strategy, path in raised.datasets.items():
+        assert path.read_bytes() == whole.datasets[strategy].read_bytes()

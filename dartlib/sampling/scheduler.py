@@ -137,7 +137,10 @@ class Scheduler:
             state.upcoming = max(state.ahead, default=len(state.prefix) - 1) + 1
             missing = set(range(len(state.prefix), state.upcoming)) - set(state.ahead)
             state.returned = sorted(missing, reverse=True)
-            self._judge(state)
+            if state.demand.finished(0, 0):
+                self._finish(state)
+            else:
+                self._judge(state)
             self._queue(state)
 
     @property
@@ -221,14 +224,18 @@ class Scheduler:
         One by one, because a reply that closes a gap may bring many trials at once, and the outcome must be the
         one that strictly sequential drawing gives.
         """
-        demand = state.demand
-        while not demand.finished(state.judged, state.judged_correct):
-            if state.judged == len(state.prefix):
-                return
-            state.judged_correct += state.prefix[state.judged]
+        demand, prefix = state.demand, state.prefix
+        while state.judged < len(prefix):
+            state.judged_correct += prefix[state.judged]
             state.judged += 1
             if state.judged == demand.review:
-                demand = state.demand = self._policy.demand(state.query_id, state.prefix[: state.judged])
+                demand = state.demand = self._policy.demand(state.query_id, prefix[: state.judged])
+            if demand.finished(state.judged, state.judged_correct):
+                self._finish(state)
+                return
+
+    def _finish(self, state: _State) -> None:
+        """The query is done at trial ``judged`` - 1; what is known behind it was waste."""
         state.finished = True
         self.n_finished += 1
         self.realised_waste += state.n_known - state.judged
