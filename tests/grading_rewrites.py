@@ -151,7 +151,10 @@ def edits(answer: str) -> dict[str, str]:
     """Answers that differ from this one: a changed digit, the other sign, one more."""
     text = answer.strip().strip("$").strip()
     found = {}
-    if places := [match.start() for match in re.finditer(r"\d", text)]:
+    last = text.rfind("=") if text.count("=") > 1 else 0  # a chain of equations ends in its value
+    if (
+        places := [match.start() for match in re.finditer(r"\d", text) if match.start() >= last]
+    ) and "^{0}" not in text:
         place = places[len(places) // 2]
         found["digit"] = f"{text[:place]}{(int(text[place]) + 3) % 10}{text[place + 1 :]}"
     if re.fullmatch(r"-?[\d.]*[1-9][\d.]*", text):

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 Node: TypeAlias = tuple[Any, ...]
 
 MAX_INTEGER = 1000  # powers and factorials beyond are never evaluated
-MAX_BITS = 1 << 14
+MAX_BITS = 12_000  # Python writes integers of up to 14,000 bits
 ONE: Node = ("num", Fraction(1))
 MINUS_ONE: Node = ("num", Fraction(-1))
 HALF: Node = ("num", Fraction(1, 2))
@@ -48,7 +48,7 @@ def add(terms: Iterable[Node]) -> Node:
             continue
         coefficient, rest = _split(term)
         if rest is None:
-            constant += coefficient
+            constant = _bounded(constant + coefficient)
         else:
             collected[rest] = collected.get(rest, Fraction(0)) + coefficient
     parts = [multiply([number(c), rest]) if c != 1 else rest for rest, c in collected.items() if c]
@@ -167,6 +167,8 @@ def exceeded_limit(node: Node) -> str | None:
     for part in parts_of(node):
         if part[0] == "pow":
             bases, exponents = (list(parts_of(side)) for side in part[1:])
+            if any(inner[0] == "pow" and any(p[0] == "pow" for p in parts_of(inner[2])) for inner in exponents):
+                return "tower"
             if part[1][0] == "num" and any(p[0] == "pow" and p[1][0] == "num" for p in exponents):
                 return "tower"
             if any(p[0] == "num" and abs(p[1]) > MAX_INTEGER for p in exponents):
@@ -273,6 +275,6 @@ def _bits(value: Fraction) -> int:
 
 
 def _bounded(value: Fraction) -> Fraction:
-    if _bits(value) > 4 * MAX_BITS:
+    if _bits(value) > 14_000:
         raise Undefined("a number too large to be written")
     return value

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from dartlib.grading import algebra
+from dartlib.grading.algebra import Undefined
 from dartlib.grading.formulas import Rules, quick_leaf
 from dartlib.grading.items import compare_answers, nodes_of
 from dartlib.grading.notation import MAX_LENGTH, normalise, skeleton, tokenise
@@ -82,7 +83,7 @@ def compare_fast(
     rules = _rules(left, tolerance, query)
     try:
         equal = compare_answers(read_answer(left), read_answer(right), rules, quick_leaf)
-    except Meaningless:
+    except (Meaningless, Undefined):
         return Comparison(False, "undefined")
     except Unreadable:
         return _compare_unread(left, right)
@@ -181,10 +182,12 @@ def exceeded_limit(text: str) -> str | None:
             return "nesting"
     if re.search(r"\d[)}\s]*(?:\^|\*\*)\s*[{(\s]*-?\s*\d+[)}\s]*(?:\^|\*\*)", text):
         return "tower"
+    if re.search(r"\^[\s{]*[^{}^]*\^[\s{]*[^{}^]*\^", text):
+        return "tower"
     exponents = re.findall(r"(?:\^|\*\*)\s*[{(\s]*[+-]?\s*(\d+)", text)
     if any(len(digits) > 4 or int(digits) > algebra.MAX_INTEGER for digits in exponents):
         return "exponent"
-    if "!" in text:
+    if "!" in text or "\\binom" in text or "\\sqrt[" in text:
         numbers = re.findall(r"\d+", text)
         large = any(len(digits) > 4 or int(digits) > algebra.MAX_INTEGER for digits in numbers)
         if large or "^" in text or re.search(r"![\s)}\]]*!", text):

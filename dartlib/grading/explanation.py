@@ -27,6 +27,7 @@ RULES = {
     "text": "words are compared as words: none is not 'not defined', months is not Monday (reference implementation)",
     "unread": "no formula could be read and the texts differ: in doubt, the answers differ",
     "undefined": "one of the answers has no value (a division by zero)",
+    "unparsed": "SymPy or math-verify failed on it: not shown to be equal",
     "empty": "there is nothing to compare",
     "length": "the response was cut by its length limit: it has no answer, as in the paper",
     "no_final_answer": "no explicit final answer: a last number would be a guess",

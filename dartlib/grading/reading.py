@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from dartlib.grading import algebra
 from dartlib.grading.algebra import HALF, MINUS_ONE, ONE, Node, Undefined
 from dartlib.grading.notation import CACHED, FUNCTIONS, GREEK, tokenise
-from dartlib.grading.units import is_unit_word, unit_name
+from dartlib.grading.units import MEANINGFUL, is_unit_word, unit_name
 
 Item: TypeAlias = tuple[Any, ...]
 
@@ -185,7 +185,7 @@ class _Reader:
             self._digits()
 
     def _digits(self) -> None:
-        if not self.take().isdigit():
+        if not _is_integer(self.take()):
             raise Unreadable("unit")
 
     def sum(self) -> Node:
@@ -220,9 +220,9 @@ class _Reader:
                 if factors or self._continues():
                     raise Unreadable("a collection in a product")
                 return factor
-            if factors and before[-1:].isdigit() and before[0] != "\\" and start is not None and start[0].isdigit():
+            if factors and _is_number(before) and _is_number(start):
                 factors = self._mixed_number(factors, factor, before)
-            elif factors and before not in ("*", "/") and start == "\\frac" and before.isdigit():
+            elif factors and before not in ("*", "/") and start == "\\frac" and _is_integer(before):
                 factors = self._mixed_fraction(factors, factor)
             else:
                 factors.append(algebra.power(factor, MINUS_ONE) if divide else factor)
@@ -237,7 +237,7 @@ class _Reader:
 
     def _mixed_number(self, factors: list[Node], numerator: Node, before: str) -> list[Node]:
         """``1 3/4`` is one and three quarters; any other number beside a number is unreadable."""
-        if len(factors) == 1 and before.isdigit() and numerator[0] == "num" and self.token == "/":
+        if len(factors) == 1 and _is_integer(before) and numerator[0] == "num" and self.token == "/":
             self.take()
             denominator = self.factor()
             fraction = algebra.multiply([numerator, algebra.power(denominator, MINUS_ONE)])
@@ -309,7 +309,7 @@ class _Reader:
 
     def atom(self) -> Node:
         token = self.take()
-        if token[0].isdigit() or token[0] == "." and len(token) > 1:
+        if _is_number(token):
             value = algebra.number(Fraction(token)) if self.token != "_" else algebra.symbol(token)
             return self._subscripted(value) if self.token == "_" else value
         if token in _CLOSING:
@@ -471,7 +471,7 @@ class _Reader:
 
     def _letters(self, word: str) -> Node:
         """Letters side by side are a product; longer words are no formula."""
-        if len(word) > 3:
+        if len(word) > 3 or word.lower() in MEANINGFUL:
             raise Unreadable(f"the word {word}")
         factors = [algebra.symbol(letter) for letter in word]
         factors[-1] = self._subscripted(factors[-1])
@@ -499,6 +499,15 @@ class _Reader:
                 inside = self.take().strip("⟦⟧")
             name += "_" + inside.replace(" ", "")
         return algebra.symbol(name) if name != base[1] else base
+
+
+def _is_number(token: str | None) -> bool:
+    """Python's own test would let other scripts' digits pass."""
+    return token is not None and re.fullmatch(r"[\d.]*\d.*", token, re.ASCII) is not None and token[0] in ".0123456789"
+
+
+def _is_integer(token: str) -> bool:
+    return token.isascii() and token.isdecimal()
 
 
 def _formula(node: Node) -> Node:

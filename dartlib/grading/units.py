@@ -17,7 +17,7 @@ _CANONICAL = {word: name for name, words in _SAME.items() for word in words.spli
 _SCALES = frozenset("hundred thousand million billion trillion dozen half third quarter".split())
 _IGNORED = frozenset("of a an the total per is are".split()) - {"per"}
 # Words that say something else than a unit: never dropped from an answer.
-_MEANINGFUL = frozenset(
+MEANINGFUL = frozenset(
     "and or not no if when where with for any all except between from less more greater least most than about plus "
     "minus times over under infinitely undefined none never only either neither both true false mod modulo base pm am "
     "at to as does exist solution solutions real constant function increasing decreasing concave convex up down "
@@ -34,7 +34,7 @@ def is_unit_word(token: str) -> bool:
     if not token.isascii() or not token.isalpha() or len(token) < 2:
         return False
     word = token.lower()
-    if word in _SCALES or word in _MEANINGFUL:
+    if word in _SCALES or word in MEANINGFUL:
         return False
     return word in _SHORT or _singular(word) in _SHORT or len(word) > 3 or word in _IGNORED
 
@@ -60,7 +60,7 @@ def unit_name(words: list[str]) -> str:
 
 def same_unit(first: str, second: str) -> bool:
     """Whether two units agree; a missing one agrees with any but a scale word (2 is not 2 million)."""
-    if {*first.split(), *second.split()} & (_SCALES | _MEANINGFUL):
+    if {*first.split(), *second.split()} & (_SCALES | MEANINGFUL):
         return first == second
     return not first or not second or first == second
 
