@@ -21,7 +21,7 @@ TOP_LEVEL = {
     "environment.yml", "figures", "locks", "notebooks", "papermill_runs", "pyproject.toml", "tests",
 }  # fmt: skip
 # More than the 6,000 first planned: the depth of sampling, synthesis and grading costs that, and rooms stay apart.
-LINE_BUDGET = 9500
+LINE_BUDGET = 11000
 
 
 def committed() -> list[Path]:
