@@ -63,7 +63,7 @@ bench: bench-name $(TESTING)  ## one benchmark: NAME=pool [JSON=file]
 	@$(BIN)/python tests/benchmarks/$(NAME).py $(if $(JSON),--json $(JSON))
 
 bench-name:
-	@test -f "tests/benchmarks/$(NAME).py" || { echo "say which: make bench NAME=<one of: $$(cd tests/benchmarks && ls | sed -n 's/\.py$$//p' | tr '\n' ' ')>" >&2; exit 2; }
+	@test -f "tests/benchmarks/$(NAME).py" || { echo "say which: make bench NAME=<one of: $$(cd tests/benchmarks && ls [a-z]*.py | sed -n 's/\.py$$//p' | tr '\n' ' ')>" >&2; exit 2; }
 
 clean:  ## remove the environment and caches; runs stay
 	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

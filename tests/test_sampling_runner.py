@@ -105,6 +105,8 @@ def test_a_query_without_reply_is_stuck_then_finished_by_the_next_run(tmp_path: 
     lines: list[str] = []
     report = draw(tmp_path / "pool", StubEngine(slots=1, fault=fail_first(5)), log=lines.append)
     assert len(report.stuck) == 1 and any("stuck" in line for line in lines)
+    again = draw(tmp_path / "pool", StubEngine(fault=fail_first(10**6, retryable=False)))
+    assert again.stuck and again.trials_new == 0  # nothing new, but what the pool holds can still be cut
     assert draw(tmp_path / "pool", StubEngine()).stuck == []
 
 

@@ -296,7 +296,7 @@ class _Session:
         stuck = scheduler.stuck
         if stuck:
             self.log(f"{len(stuck)} queries are stuck (no reply from the engine): run again to go on, first {stuck[0]}")
-        if stuck and self.trials_new == 0:
+        if stuck and not scheduler.trials_known:
             last = self.reader.attempts().to_pylist()[-1]["reason"]
             raise SamplingError(f"the engine answered no request; the last failure was: {last}")
         return SamplingReport(
