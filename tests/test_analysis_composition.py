@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from dartlib import analysis
-from dartlib.analysis.model_pools import final_answer
 from dartlib.published import load_published
 from dartlib.records import RecordError, make_queries
 from dartlib.statistics import bootstrap_interval
@@ -74,20 +73,6 @@ def test_token_sample_finds_the_exact_ratio(tmp_path: Path) -> None:
     assert table["token_share"].sum() == pytest.approx(1)
     other = found.sampled_texts(100, seed=4)["query_id"].tolist()
     assert other != found.sampled_texts(100, seed=3)["query_id"].tolist()
-
-
-@pytest.mark.parametrize(
-    ("response", "answer"),
-    [
-        ('{"reasoning": "r", "answer": "15"}', "\\boxed{15}"),
-        ('```json\n{"reasoning": "\\frac is not JSON", "answer": 7\n}', "\\boxed{7}"),
-        ('{"answer": "1", "answer": "\\\\frac{1}{2}"}', "\\boxed{\\frac{1}{2}}"),
-        ('{"answer": "\\sqrt{2}"}', "\\boxed{\\sqrt{2}}"),
-        ("The answer is: 3", "The answer is: 3"),
-    ],
-)
-def test_json_answers(response: str, answer: str) -> None:
-    assert final_answer(response) == answer
 
 
 def pool_files(folder: Path) -> list[Path]:

@@ -21,7 +21,7 @@ def test_whole_part_and_short_are_counted_per_question() -> None:
     )
     texts = [f"Yesterday: {tail} and so on", "what is 2+2", " ".join(LONG.split()[5:17])]
     (found,) = find_overlaps(texts, {"b": benchmark})
-    assert (found.questions, found.whole, found.part, found.short) == (3, 1, 2, 1)
+    assert (found.questions, found.whole, found.part, found.short, found.words) == (3, 1, 2, 1, 13)
     assert found.examples == (("What is $2+2$?", "what is 2+2"), (LONG, texts[0]))
     (nothing,) = find_overlaps(texts[2:], {"b": benchmark})
     assert (nothing.whole, nothing.part) == (0, 0), "twelve words in a row are not thirteen"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stub_engine import numbered_queries
 from stub_run import SETTINGS, make
 
+from dartlib.queries import Overlap
 from dartlib.records import QueryOutcome, SftRow, read_records
 from dartlib.synthesis import (
     VerifierCard,
@@ -161,6 +162,10 @@ def test_the_card_tells_truth_flags_and_what_was_dropped(tmp_path: Path) -> None
     card = data_card("uniform", rows, [outcome(2, 4, 0.5)], **text, verifier=CARD, dropped={"duplicate": 3, "long": 0})
     assert "| 0.5 to 0.75 | 1 | 4 | 2 | " in card and "assuming that the verifier errs" in card
     assert "Dropped by filters: duplicate 3." in card and "50.0% (9.5% to 90.5%)" in card
+    copies = [Overlap("math-test", 5000, 3, 589, 569, 13, ())]
+    clean = data_card("uniform", rows, [outcome(2, 4, 0.5)], **text, overlaps=copies)
+    assert "- math-test: 3 of 5000 questions whole, 589 sharing 13 words in a row (569 are shorter" in clean
+    assert "## Benchmarks in the queries\n\nNot looked for." in card
     assert "no verifier card was given" in data_card("uniform", rows, [outcome(2, 4, 0.5)], **text)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FIELDS = ("query", "response", "reference_answer", "model")
-_JSON_ANSWER = re.compile(r'"answer"\s*:\s*("(?:[^"\\]|\\.)*"|[^,}\n]+)')
 
 
 def grade_model_pool(
@@ -30,9 +27,8 @@ def grade_model_pool(
 ) -> list[Query]:
     """Grade the rows of several files into one Parquet file at ``target``; returns the queries they answer.
 
-    Rows have query, response, reference_answer and model. A response that is a JSON object with an ``answer`` field
-    is graded on that field. ``target`` gets those columns, answer, verdict and reason, whole or not at all. Nothing is
-    graded again when it is there. ``level`` is given to all queries. Raises RecordError.
+    Rows have query, response, reference_answer and model. ``target`` gets those columns, answer, verdict and reason,
+    whole or not at all; nothing is graded again when it is there. All queries get ``level``. Raises RecordError.
     """
     import pyarrow as pa
 
@@ -53,7 +49,7 @@ def grade_model_pool(
         return queries
     by_text = {query.query: query for query in queries}
     with GradingPool(workers) as pool:
-        asked = [(by_text[row["query"].strip()], final_answer(row["response"]), "stop") for _, row in rows]
+        asked = [(by_text[row["query"].strip()], row["response"], "stop") for _, row in rows]
         grades = pool.grade_many(asked)
     graded: list[dict[str, Any]] = [
         {name: row[name] for name in _FIELDS} | {"answer": answer, "verdict": str(verdict), "reason": reason}
@@ -62,23 +58,6 @@ def grade_model_pool(
     log(f"{len(graded):,} responses of {len({row['model'] for row in graded})} models graded")
     write_table_atomically(target, pa.Table.from_pylist(graded))
     return queries
-
-
-def final_answer(response: str) -> str:
-    """The response itself, or ``\\boxed{…}`` of its last JSON field ``answer`` when it is written as JSON.
-
-    Such text is often not valid JSON (formulas with single backslashes, cut ends): the field is looked for by itself.
-    """
-    fields = _JSON_ANSWER.findall(response)
-    if not fields:
-        return response
-    value = fields[-1].strip()
-    if value.startswith('"'):
-        try:
-            value = str(json.loads(value))
-        except json.JSONDecodeError:
-            value = value[1:-1]
-    return f"\\boxed{{{value}}}"
 
 
 def solver_table(pool: Path) -> pd.DataFrame:

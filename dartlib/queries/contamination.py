@@ -25,8 +25,8 @@ Words = tuple[str, ...]
 class Overlap:
     """One benchmark against one training set. ``whole`` and ``part`` count questions; ``part`` includes ``whole``.
 
-    ``short`` counts the questions with fewer words than an n-gram. ``examples`` pairs up to five overlapping
-    questions (whole ones first) with the first training text found for each.
+    ``short`` counts the questions with fewer words than an n-gram of ``words``. ``examples`` pairs up to five of the
+    questions found (whole ones first) with the first training text of each.
     """
 
     benchmark: str
@@ -34,6 +34,7 @@ class Overlap:
     whole: int
     part: int
     short: int
+    words: int
     examples: tuple[tuple[str, str], ...]
 
 
@@ -81,7 +82,7 @@ class _Index:
         whole, part = self._found[name]["whole"], self._found[name]["part"] | self._found[name]["whole"]
         places = [*sorted(whole), *(place for place in sorted(part) if place not in whole)]
         examples = tuple((self._questions[name][place], part[place]) for place in places[:5])
-        return Overlap(name, len(self._questions[name]), len(whole), len(part), self._short[name], examples)
+        return Overlap(name, len(self._questions[name]), len(whole), len(part), self._short[name], self._size, examples)
 
 
 def _grams(text: str, size: int) -> Iterable[Words]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
+from dartlib.queries import Overlap
 from dartlib.records import QueryOutcome, SftRow
 from dartlib.synthesis.filters import RED_FLAGS, red_flag_table
 from dartlib.synthesis.truth import ASSUMPTIONS, VerifierCard, right_share_table, right_shares
@@ -27,12 +28,13 @@ def data_card(
     licences: Mapping[str, str],
     verifier: VerifierCard | None = None,
     dropped: Mapping[str, int] | None = None,
+    overlaps: Sequence[Overlap] = (),
 ) -> str:
     """A Markdown card: strategy, counts per level, shortfall, red flags, parameters, rebuild command, licences.
 
     It says what answer matching does not check, and lists the queries that stayed below their quota. ``verifier``
     adds, per bin of fail rates, the share of responses whose answer is truly right; ``dropped`` is what filters
-    took away (`curate`).
+    took away (`curate`); ``overlaps`` is what `find_overlaps` says of benchmarks in the queries.
     """
     unmet = [outcome for outcome in outcomes if outcome.status not in ("met", "drawn")]
     parts = [
@@ -49,6 +51,8 @@ def data_card(
         "## Red flags",
         _red_flags(rows),
         f"Dropped by filters: {', '.join(f'{name} {n}' for name, n in (dropped or {}).items() if n) or 'nothing'}.",
+        "## Benchmarks in the queries",
+        _overlaps(overlaps),
         "## Parameters",
         "\n".join(f"- `{name}`: {value!r}" for name, value in parameters.items()),
         "## Make it again",
@@ -59,6 +63,17 @@ def data_card(
         "\n".join(f"- {what}: {licence}" for what, licence in licences.items()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _overlaps(overlaps: Sequence[Overlap]) -> str:
+    if not overlaps:
+        return "Not looked for."
+    lines = [
+        f"- {one.benchmark}: {one.whole} of {one.questions} questions whole, {one.part} sharing {one.words} words in a "
+        f"row ({one.short} are shorter than that)"
+        for one in overlaps
+    ]
+    return "\n".join([*lines, "", "Copies only: a paraphrase is not seen."])
 
 
 def _truth(outcomes: Sequence[QueryOutcome], verifier: VerifierCard | None) -> str:
