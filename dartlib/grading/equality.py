@@ -187,7 +187,7 @@ def exceeded_limit(text: str) -> str | None:
     exponents = re.findall(r"(?:\^|\*\*)\s*[{(\s]*[+-]?\s*(\d+)", text)
     if any(len(digits) > 4 or int(digits) > algebra.MAX_INTEGER for digits in exponents):
         return "exponent"
-    if "!" in text or "\\binom" in text or "\\sqrt[" in text:
+    if re.search(r"!|\\binom|\\sqrt\s*\[", text):
         numbers = re.findall(r"\d+", text)
         large = any(len(digits) > 4 or int(digits) > algebra.MAX_INTEGER for digits in numbers)
         if large or "^" in text or re.search(r"![\s)}\]]*!", text):
