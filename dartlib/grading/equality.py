@@ -182,7 +182,7 @@ def exceeded_limit(text: str) -> str | None:
             return "nesting"
     if re.search(r"\d[)}\s]*(?:\^|\*\*)\s*[{(\s]*-?\s*\d+[)}\s]*(?:\^|\*\*)", text):
         return "tower"
-    if re.search(r"\^[\s{]*[^{}^]*\^[\s{]*[^{}^]*\^", text):
+    if re.search(r"\^\s*\{[^{}]*\^\s*\{[^{}]*\^", text):
         return "tower"
     exponents = re.findall(r"(?:\^|\*\*)\s*[{(\s]*[+-]?\s*(\d+)", text)
     if any(len(digits) > 4 or int(digits) > algebra.MAX_INTEGER for digits in exponents):
