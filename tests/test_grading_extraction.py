@@ -30,6 +30,37 @@ CASES = [
     ("\\boxed{6}. On reflection, the answer is 5.", "5"),
     ("The answer is 5. Sorry: \\boxed{6}", "6"),
     ("#### 3\nThe answer is 4.", "4"),
+    ("\\boxed{3}\nFinal answer: 4", "4"),
+    # JSON, read from the raw text: valid, with LaTeX in single or doubled backslashes, cut off, invalid
+    ('{"reasoning": "so \\\\boxed{1}", "answer": "42"}', "42"),
+    ('```json\n{"reasoning": "a", "answer": "\\\\frac{1}{2}"}\n```', "\\frac{1}{2}"),
+    ('{"answer": "\\frac{1}{2}"}', "\\frac{1}{2}"),
+    ('{"answer": "x \\neq 2"}', "x \\neq 2"),
+    ('{"answer": "12\\u03c0"}', "12π"),
+    ('{"answer": 42}', "42"),
+    ('{"answer": [1, 2]}', "[1, 2]"),
+    ('{"reasoning": "cut", "answer": "42', "42"),
+    ('{"reasoning": "a "quoted" word", "answer": "42",', "42"),
+    ('so answer": "42"\n}', "42"),
+    ('**answer**: "42"', "42"),
+    ('The final answer is `"answer": "42"`.', "42"),
+    ('{"answer": "42"}\n### now "answer": "___"', "42"),
+    ('{"answer": "42"}\nPut it as in e.g. `"answer": "7"`.', "42"),
+    # emphasis, next line, display
+    ("### Final Answer\n**42**", "42"),
+    ("Final Answer:\n\\[\n42\n\\]\nDone.", "42"),
+    ("**Answer:** $x = 3$", "x = 3"),
+    ("The answer is the interval $(0,1)$.", "(0,1)"),
+    ("The answer is 5 because 2+3=5.", "5"),
+    ("\\boxed 7", "7"),
+    # words of a box stay
+    ("\\boxed{x > 2 where x is real}", "x > 2 where x is real"),
+    # more than one value, and every type
+    ("The answer is 3, 5 and 7.", "3, 5 and 7"),
+    ("The answer is True.", "True"),
+    ("\\boxed{\\text{(B)}}", "\\text{(B)}"),
+    ("The answer is 1:03 PM.", "1:03 PM"),
+    ("A: 45%", "45%"),
 ]
 
 
@@ -50,10 +81,20 @@ def test_final_answer(response: str, answer: str) -> None:
         "\\boxed{5",
         "so x = 5.",
         "####",
+        '{"answer": ""}',
+        '{"answer": "___"}',
+        "the answer is not known",
     ],
 )
 def test_no_explicit_form_is_no_answer(response: str) -> None:
     assert extract_answer(response) is None
+
+
+def test_a_form_quoted_from_the_question_is_no_answer() -> None:
+    query = "Find x and write it as \\boxed{n} with an integer n."
+    assert extract_answer("We must find x and write it as \\boxed{n}.", query=query) is None
+    assert extract_answer("We must write it as \\boxed{n}. So \\boxed{5}", query=query) == "5"
+    assert extract_answer("Write it as \\boxed{n}: \\boxed{5}; I had to write it as \\boxed{n}", query=query) == "5"
 
 
 @pytest.mark.parametrize(
@@ -67,6 +108,9 @@ def test_no_explicit_form_is_no_answer(response: str) -> None:
         "*" * 500_000 + "A:",
         "The answer is " + "\\." * 250_000,
         "Final answer: " + "$" * 500_000,
+        '"answer": "' * 50_000,
+        'answer": ' * 50_000 + "}",
+        "Final answer:\\n\\\\[" * 30_000,
     ],
 )
 def test_time_is_linear(hostile: str) -> None:
@@ -82,6 +126,9 @@ def test_time_is_linear(hostile: str) -> None:
         ("so 1,234.5 in all", None, "1,234.5"),
         ("it is -7", None, "-7"),
         ("half, that is 1/2 of it", None, "1/2"),
+        ("hence $x^2+1$ is what we want", None, "x^2+1"),
+        ("with 3 apples we get \\(\\frac{1}{2}\\)", None, "\\frac{1}{2}"),
+        ("the statement is therefore **false**", None, "False"),
         ("first 3, then 4. The answer is 5, I think of 6", "5, I think of 6", "5, I think of 6"),
         ("no number here", None, None),
     ],

@@ -36,7 +36,7 @@ VERDICTS = [
     ("x+1", "\\boxed{1+x}", "stop", ("1+x", Verdict.CORRECT, "formula")),
     ("x+1", "\\boxed{x+2}", "stop", ("x+2", Verdict.WRONG, "formula")),
     ("x+1", "\\boxed{\\frac{}", "stop", (None, Verdict.NO_ANSWER, "no_final_answer")),
-    ("4", "\\boxed{9^{9^{9^{9}}}}", "stop", ("9^{9^{9^{9}}}", Verdict.WRONG, "limit:exponent")),
+    ("4", "\\boxed{9^{9^{9^{9}}}}", "stop", ("9^{9^{9^{9}}}", Verdict.WRONG, "limit:tower")),
 ]
 
 

@@ -169,6 +169,8 @@ def exceeded_limit(node: Node) -> str | None:
             bases, exponents = (list(parts_of(side)) for side in part[1:])
             if any(inner[0] == "pow" and any(p[0] == "pow" for p in parts_of(inner[2])) for inner in exponents):
                 return "tower"
+            if any(p[0] == "fun" and p[1] in ("factorial", "binom") for p in exponents):
+                return "tower"
             if part[1][0] == "num" and any(p[0] == "pow" and p[1][0] == "num" for p in exponents):
                 return "tower"
             if any(p[0] == "num" and abs(p[1]) > MAX_INTEGER for p in exponents):

@@ -182,12 +182,12 @@ def exceeded_limit(text: str) -> str | None:
             return "nesting"
     if re.search(r"\d[)}\s]*(?:\^|\*\*)\s*[{(\s]*-?\s*\d+[)}\s]*(?:\^|\*\*)", text):
         return "tower"
-    if re.search(r"\^[\s{]*[^{}^]*\^[\s{]*[^{}^]*\^", text):
+    if re.search(r"\^\s*\{[^{}]*\^\s*\{[^{}]*\^", text):
         return "tower"
     exponents = re.findall(r"(?:\^|\*\*)\s*[{(\s]*[+-]?\s*(\d+)", text)
     if any(len(digits) > 4 or int(digits) > algebra.MAX_INTEGER for digits in exponents):
         return "exponent"
-    if "!" in text or "\\binom" in text or "\\sqrt[" in text:
+    if re.search(r"!|\\binom|\\sqrt\s*\[", text):
         numbers = re.findall(r"\d+", text)
         large = any(len(digits) > 4 or int(digits) > algebra.MAX_INTEGER for digits in numbers)
         if large or "^" in text or re.search(r"![\s)}\]]*!", text):

@@ -39,7 +39,7 @@ _PRELUDE = re.compile(
     r"(?:the|an?|simply|just|equal|exactly|[a-z]{4,12})(?:\s+[a-z]{1,12}){0,4}\s+(?=\$|\\\(|\\boxed)", re.I
 )
 _NEGATION = re.compile(r"\b(?:not|no|or|than|least|most)\b", re.I)
-_EXAMPLE = re.compile(r"(?:e\.g\.,?|for example,?|such as|like)[\s`*]*$", re.I)
+_EXAMPLE = re.compile(r'(?:e\.g\.,?|for example,?|such as|like)[\s`*"]*$', re.I)
 _UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _CONTENT = re.compile(r"[^\W_]")  # a letter or digit: "___" and "..." are no answers
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("`", "`"), ('"', '"'), ("“", "”"))

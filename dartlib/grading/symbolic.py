@@ -69,6 +69,8 @@ def _is_zero(value: Any) -> bool:
     if value == 0:
         return True
     number = sympy.N(value, DIGITS, maxn=EXTRA_DIGITS)
+    if not number.is_number or number.has(sympy.nan, sympy.zoo, sympy.oo):
+        return False
     parts = number.as_real_imag()
     # evalf returns a digit or two, of no significance, when all its extra digits cancelled.
     return all(
