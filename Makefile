@@ -15,10 +15,10 @@ RUNTIME := $(VENV)/.runtime-installed
 PACKAGE := $(VENV)/.package-installed
 TESTING := $(VENV)/.test-installed
 
-.PHONY: help env model reproduce test lab lint bench bench-name clean
+.PHONY: help env model reproduce test test-slow lab lint bench bench-name clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 $(RUNTIME): locks/torch.txt locks/cpu.txt
 	@if [ -e $(VENV) ] && [ ! -e $(VENV)/.dartlib ]; then echo "$(VENV) was not made by this Makefile: move it away or set VENV" >&2; exit 2; fi
@@ -49,9 +49,12 @@ model: env  ## the embedded model, in the cache (98 MB once)
 reproduce: model  ## the whole study (PROFILE=smoke), figures included
 	@$(BIN)/dartlib run $(PROFILE) $(RUN_OPTIONS)
 
-test: $(TESTING) model  ## all tests but those that need a GPU or the network
+test: $(TESTING) model  ## all tests but test-slow and those that need a GPU or the network
 	@if [ -z "$${DARTLIB_TEST_DATA:-}" ] && [ -d ../shared/data ]; then export DARTLIB_TEST_DATA="$$(cd ../shared/data && pwd)"; fi; \
-	$(BIN)/python -m pytest -m "not gpu and not network" -rs $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m "not endurance and not gpu and not network" -rs $(PYTEST_OPTIONS)
+
+test-slow: $(TESTING) model  ## kill -9 of real vLLM runs, many minutes
+	@$(BIN)/python -m pytest -m endurance -rs -s $(PYTEST_OPTIONS)
 
 lab: env  ## JupyterLab on the notebooks
 	@JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb

@@ -23,7 +23,7 @@ from dartlib.records import QueryOutcome, SftRow, read_records
 TESTS = Path(__file__).resolve().parent
 KILLS = 5
 NEW_TRIALS = 20  # the first trial of a run goes alone: a kill is to hit many in flight
-pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(1800)]
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
