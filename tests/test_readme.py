@@ -48,3 +48,33 @@ def test_committed_figures_belong_to_the_reference_run() -> None:
 def test_every_picture_of_the_readme_is_there() -> None:
     for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
         assert (REPOSITORY / name).is_file()
+
+
+# What the README's table of measurements shows: bench, metric, what it means.
+SHOWN = [
+    ("scheduler", "waste_uniform", "trials for Uniform 40 on 14,973 simulated queries"),
+    ("scheduler", "waste_prop2diff", "trials for Prop2Diff 192 on the same"),
+    ("scheduler", "waste_100_queries", "trials for 100 queries with 256 slots"),
+    ("scheduler", "loop_waste_100_queries", "the same by the published code's loop"),
+    ("scheduler", "makespan", "hours for Uniform 40, simulated"),
+    ("stopping", "samples_equal_yield", "trials with the stopping rule, hard yield kept"),
+    ("pool", "count_seconds", "seconds to count 20 million trials"),
+    ("pool", "peak_gb", "GB of memory for that"),
+    ("bias", "seconds", "seconds for the bias of 2.3 million responses"),
+    ("bias", "peak_gb", "GB of memory for that"),
+    ("grading", "answers_per_second", "answers graded a second on one core"),
+]
+
+
+def bench_table() -> str:
+    lines = ["| bench | what | ours | beside | ratio |", "| --- | --- | ---: | ---: | ---: |"]
+    for bench, metric, meaning in SHOWN:
+        rows = json.loads((REFERENCE / "benchmarks" / f"{bench}.json").read_text())
+        row = next(row for row in rows if row["metric"] == metric)
+        ours, beside = (f"{row[side]:,.{2 if row[side] < 100 else 0}f}" for side in ("ours", "reference"))
+        lines.append(f"| `{bench}` | {meaning} | {ours} | {beside} ({row['reference_name']}) | {row['ours'] / row['reference']:.4g} |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_measurements_is_that_of_the_committed_benches() -> None:
+    assert bench_table() in README
