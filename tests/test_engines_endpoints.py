@@ -199,8 +199,8 @@ def test_one_of_two_servers_dies_and_comes_back(serve) -> None:  # type: ignore[
         except EngineError as error:
             assert error.retryable
             failures += 1
-    assert failures <= 2  # then it rests, and all goes to the other one
-    assert len(steady.bodies) >= 18
+    assert failures <= 5  # then it rests, longer each time (a busy machine sees it waken), and all goes to the other
+    assert len(steady.bodies) == 20 - failures
     mortal.start()
     steady.stop()
     before = len(mortal.bodies)

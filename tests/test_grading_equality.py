@@ -145,6 +145,11 @@ def test_reading_hostile_text_never_fails(text: str) -> None:
     assert same is not None and same.equal == bool(normalise(text))
 
 
+def test_marks_without_content_are_equal_to_themselves_only() -> None:
+    assert answers_equal(gold="×", pred="×")
+    assert not answers_equal(gold="×", pred="* *") and not answers_equal(gold="×", pred="()")
+
+
 @given(st.text(alphabet="0123456789+-*/^()[]{}xi,.|!_\\ =<>", max_size=60))
 def test_reading_formulas_never_fails(text: str) -> None:
     try:

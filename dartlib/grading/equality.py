@@ -74,7 +74,7 @@ def compare_fast(
     left, right = normalise(gold), normalise(pred)
     if not left or not right:
         return Comparison(False, "empty")
-    if left == right or _COMMA.sub(",", left) == _COMMA.sub(",", right) or skeleton(left) == skeleton(right):
+    if left == right or _COMMA.sub(",", left) == _COMMA.sub(",", right) or skeleton(left) == skeleton(right) != "":
         return Comparison(True, "string")
     if decided := _compare_words(left, right):
         return decided

@@ -197,7 +197,7 @@ def _group(tokens: list[str], start: int) -> int | None:
 def _without_single_groups(tokens: list[str]) -> list[str]:
     """Parentheses around one token are dropped unless a name stands before them."""
     result: list[str] = []
-    for token, after in zip(tokens, [*tokens[1:], ""], strict=True):
+    for token, after in zip(tokens, [*tokens, ""][1:], strict=True):
         if token == ")" and len(result) > 1 and result[-2] == "(":
             before = result[-3] if len(result) > 2 else ""
             if before in ("", "^", "_", "/", "+", "-", "=", "(", ",") or after == "/":
