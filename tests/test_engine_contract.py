@@ -23,7 +23,7 @@ WARM = SamplingParameters(1.0, 0.95, 48, TEMPLATE.stop)
 QUERIES = [f"What is {left} * {right}?" for left in range(2, 4) for right in range(2, 6)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vllm(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     if importlib.util.find_spec("vllm") is None:
         pytest.skip("vLLM is not installed")
@@ -31,7 +31,7 @@ def vllm(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
         yield engine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def endpoint(vllm: Engine) -> Iterator[Engine]:
     """The client as it meets a server it did not start: it asks for the model's name and gets no log-probabilities."""
     assert isinstance(vllm, endpoints.EndpointEngine)
@@ -42,7 +42,7 @@ def endpoint(vllm: Engine) -> Iterator[Engine]:
     run(engine.close())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with open_engine("local", str(embedded), log_folder=tmp_path_factory.mktemp("local")) as engine:
         yield engine
