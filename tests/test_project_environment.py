@@ -103,4 +103,4 @@ def test_make_help_lists_every_target() -> None:
     command = ["make", "--no-print-directory", "help"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     listed = [line.split()[1] for line in done.stdout.splitlines()]
-    assert listed == ["help", "env", "model", "reproduce", "test", "lab", "lint", "bench", "clean"]
+    assert listed == ["help", "env", "model", "reproduce", "test", "test-slow", "lab", "lint", "bench", "clean"]
