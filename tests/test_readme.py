@@ -72,9 +72,8 @@ def bench_table() -> str:
         rows = json.loads((REFERENCE / "benchmarks" / f"{bench}.json").read_text())
         row = next(row for row in rows if row["metric"] == metric)
         ours, beside = (f"{row[side]:,.{2 if row[side] < 100 else 0}f}" for side in ("ours", "reference"))
-        lines.append(
-            f"| `{bench}` | {meaning} | {ours} | {beside} ({row['reference_name']}) | {row['ours'] / row['reference']:.4g} |"
-        )
+        ratio = row["ours"] / row["reference"]
+        lines.append(f"| `{bench}` | {meaning} | {ours} | {beside} ({row['reference_name']}) | {ratio:.4g} |")
     return "\n".join(lines)
 
 
