@@ -9,6 +9,7 @@ import pytest
 from verifier_card import GRADERS, STRATA, TABLE, card_table, read_rows, weighted_share, weights
 
 from dartlib.grading import answers_equal
+from dartlib.synthesis import MEASURED_VERIFIER
 
 
 def test_sample_is_stratified_and_read_twice() -> None:
@@ -52,3 +53,13 @@ def test_stated_answers_are_judged_as_a_reader_judges_them() -> None:
         if equal != (row["verdict"] == "equal"):
             wrong.append((row["gold"], row["answer"], row["verdict"]))
     assert wrong == []
+
+
+def test_the_package_states_what_the_rows_give() -> None:
+    """What data cards are told about the grader: its precision, recall, and how many responses were right."""
+    found = {row["measure"]: tuple(float(row[name]) for name in ("value", "low", "high"))
+             for row in card_table(read_rows()) if row["grader"] == "ours" and row["solved_by"] == "all"}  # fmt: skip
+    rows = read_rows()
+    right, _, _ = weighted_share(rows, weights(rows), lambda row: row["verdict"] == "equal")
+    assert MEASURED_VERIFIER.precision == found["precision"] and MEASURED_VERIFIER.recall == found["recall"]
+    assert MEASURED_VERIFIER.right_share == round(right, 4)

@@ -166,7 +166,8 @@ def test_kill_dash_nine_then_the_same_command_finishes(tiny: TinyRepository) -> 
 
 
 @pytest.mark.slow
-def test_second_coordinator_is_refused_and_term_stops_the_first(tiny: TinyRepository) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_second_coordinator_is_refused_and_a_signal_stops_the_first(tiny: TinyRepository, number, code: int) -> None:
     tiny.write("02_synthesis", "open(STAGE_FOLDER + '/begun', 'w').close()", BLOCK, DONE)
     running = tiny.start("run", "toy")
     wait_for(tiny.run_folder / "02_synthesis" / "begun")
@@ -174,9 +175,9 @@ def test_second_coordinator_is_refused_and_term_stops_the_first(tiny: TinyReposi
     assert second.returncode == 3
     assert len(second.stderr.splitlines()) == 1
     assert f"in use by process {running.pid} on {os.uname().nodename} since 20" in second.stderr
-    running.terminate()
+    running.send_signal(number)
     out, _ = running.communicate(timeout=30)
-    assert running.returncode == 130 and "stopped; `dartlib run toy` goes on from here" in out
+    assert running.returncode == code and "stopped; `dartlib run toy` goes on from here" in out
     psutil.wait_procs(processes_in(tiny.root), timeout=5)
     assert processes_in(tiny.root) == []
 

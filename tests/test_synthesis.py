@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stub_engine import SAMPLING, TEMPLATE, StubEngine, numbered_queries
 
+from dartlib.queries import Overlap
 from dartlib.records import QueryOutcome, SftRow, read_records
 from dartlib.sampling import Budget
 from dartlib.synthesis import (
+    MEASURED_VERIFIER,
     Sample,
     StoppingRule,
     StrategySettings,
@@ -224,6 +226,8 @@ def test_a_stopping_rule_gives_up_by_the_numbered_trials_alone(tmp_path: Path) -
         for slots in (1, 30)
     ]
     assert reports[0].outcomes == reports[1].outcomes and reports[0].unmet == reports[1].unmet
+    for report in reports:  # drawn in two parts, reported as one call
+        assert report.sampling.trials_new == report.sampling.trials_in_pool
     for strategy, path in reports[0].datasets.items():
         assert read_records(path, SftRow) == read_records(reports[1].datasets[strategy], SftRow)
     never = {query.query_id for query in numbered_queries(rates)[:6]}
@@ -246,6 +250,20 @@ def test_known_counts_serve_as_difficulty(tmp_path: Path) -> None:
     assert [(outcome.fail_rate, outcome.quota) for outcome in report.outcomes] == [(0.75, 6), (0.0, 1)]
     assert all(outcome.status == "met" and outcome.n_trials < 12 for outcome in report.outcomes)
     assert report.outcomes[1].n_trials <= 3
+
+
+def test_known_counts_of_another_set_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="known counts of 1 queries that are not given, the first 'stranger'"):
+        make(tmp_path, StubEngine(), known_counts={"stranger": (1, 2)})
+
+
+def test_overlaps_and_the_verifier_reach_the_cards(tmp_path: Path) -> None:
+    overlap = Overlap("gsm8k-test", 1319, 1, 3, 20, 13, ())
+    make(tmp_path, StubEngine(), overlaps=[overlap], verifier=MEASURED_VERIFIER)
+    for strategy in SETTINGS.strategies:
+        card = (tmp_path / "datasets" / f"{strategy}.md").read_text()
+        assert "gsm8k-test: 1 of 1319 questions whole, 3 sharing 13 words" in card
+        assert "truly right (95 % interval)" in card and MEASURED_VERIFIER.source in card
 
 
 def test_a_budget_leaves_data_sets_that_say_so(tmp_path: Path) -> None:

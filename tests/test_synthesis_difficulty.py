@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from dartlib.statistics import wilson_interval
-from dartlib.synthesis import check_calibration, fit_priors, measure_difficulty, read_published_counts
+from dartlib.synthesis import check_calibration, fit_priors, measure_difficulty
 
 
 def drawn(rates: np.ndarray, trials: int, seed: int) -> dict[str, tuple[int, int]]:
@@ -70,24 +68,6 @@ def test_a_plain_beta_prior_is_kept_where_no_query_looks_unsolvable() -> None:
 def test_no_counts_are_refused() -> None:
     with pytest.raises(ValueError, match="draw difficulty trials first"):
         fit_priors({}, {})
-
-
-def test_published_counts_are_read_without_the_never_sampled(tmp_path: Path) -> None:
-    path = tmp_path / "info.parquet"
-    table = {
-        "query_id": ["a", "b", "c"],
-        "tot_n_corrects": [3, None, 0],
-        "tot_n_samples": [4, None, 9],
-        "level": [1] * 3,
-    }
-    pq.write_table(pa.table(table), path)
-    assert read_published_counts(path) == {"a": (3, 4), "c": (0, 9)}
-    pq.write_table(pa.table(table | {"tot_n_corrects": [3, None, 10]}), path)
-    with pytest.raises(ValueError, match="row 2: 10 correct of 9"):
-        read_published_counts(path)
-    pq.write_table(pa.table({"query_id": ["a"]}), path)
-    with pytest.raises(ValueError, match="no column tot_n_corrects, tot_n_samples"):
-        read_published_counts(path)
 
 
 def test_posteriors_foretell_held_back_rollouts_of_a_real_model(test_data: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from dartlib.published import load_published
+from dartlib.records import RecordError
 from dartlib.statistics import ZeroInflatedBeta
 from dartlib.synthesis import (
     QuotaPolicy,
@@ -160,9 +161,15 @@ def test_replay_files_and_pools_give_counts(tmp_path: Path) -> None:
     path.write_text(path.read_text() + json.dumps({"query_id": 8, "correct": 9, "trials": 8}) + "\n")
     with pytest.raises(ValueError, match="line 2: 9 correct of 8"):
         read_replay(path)
-    path.write_text(json.dumps({"query_id": 7, "correct": 1}) + "\n")
-    with pytest.raises(ValueError, match="line 1: no field 'trials'"):
-        read_replay(path)
+    for line, message in {
+        '{"query_id": 7, "correct": 1}': "line 1: no field 'trials'",
+        '{"query_id": 7, "correct": "some", "trials": 8}': "line 1: field 'correct' is 'some': write a whole number",
+        '{"query_id": 7, "correct": 0.5, "trials": 8}': "line 1: field 'correct' is 0.5",
+        '{"query_id": 7,': "line 1: invalid JSON",
+    }.items():
+        path.write_text(line + "\n")
+        with pytest.raises(RecordError, match=message):
+            read_replay(path)
     samples = pd.DataFrame({"query_id": ["a", "a", "b"], "verdict": ["correct", "wrong", "no_answer"]})
     assert counts_of(samples) == {"a": (1, 2), "b": (0, 1)}
 

@@ -23,14 +23,15 @@ from dartlib.processes import start_child
 from dartlib.records import write_text_atomically
 
 SNAKEFILE = REPOSITORY / "papermill_runs" / "Snakefile"
-EXIT_STOPPED = 130
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 _COORDINATOR = "DARTLIB_COORDINATOR"  # in the environment of every process of a run
 _POLL_SECONDS = 0.3
 _GRACE_SECONDS = 10.0
 
 
 def run_profile(name: str, *, run_name: str | None, runs: Path, settings: Sequence[str], command: str) -> int:
-    """Run a profile; returns the exit code (0 complete, 130 stopped, else that of the first failed stage).
+    """Run a profile; returns the exit code (0 complete, 130 after Ctrl-C, 143 after TERM, else the first failure).
 
     Raises ProfileError or NotebookError before anything is started or written, LeaseHeld when another coordinator
     works on the same run folder.
@@ -48,9 +49,9 @@ def run_profile(name: str, *, run_name: str | None, runs: Path, settings: Sequen
         started = time.time()
         try:
             code = _run_workflow(run, folder)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             print(f"stopped; `{command}` goes on from here")
-            return EXIT_STOPPED
+            return EXIT_TERMINATED if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
         return _report(run, folder, code, started)
 
 
@@ -160,12 +161,16 @@ def _report(run: Run, folder: Path, code: int, started: float) -> int:
     return next((int(failure["exit_code"]) for failure in failed.values()), code)
 
 
+class _Terminated(KeyboardInterrupt):
+    """A TERM, raised where the code was."""
+
+
 @contextlib.contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
     """A TERM (a scheduler's, a shell's) ends us as Ctrl-C does: children first, then a message."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise _Terminated
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -4,16 +4,10 @@ from dartlib.synthesis.allocation import fail_rate, power_quotas, prop2diff_quot
 from dartlib.synthesis.calibration import calibrated_lengths, calibrated_pass_rates
 from dartlib.synthesis.card import data_card
 from dartlib.synthesis.curation import Sample, cut, match_rows, prefixes
-from dartlib.synthesis.difficulty import (
-    Priors,
-    check_calibration,
-    fit_priors,
-    measure_difficulty,
-    read_published_counts,
-)
+from dartlib.synthesis.difficulty import Priors, check_calibration, fit_priors, measure_difficulty
 from dartlib.synthesis.filters import curate, red_flag_table, with_originals
 from dartlib.synthesis.matching import MatchedSet, match_dataset
-from dartlib.synthesis.published_pools import cut_published_pool
+from dartlib.synthesis.published_pools import cut_published_pool, read_published_counts
 from dartlib.synthesis.replay import counts_of, read_replay, replay_table, replay_teacher
 from dartlib.synthesis.simulation import (
     QuotaPolicy,
@@ -29,9 +23,10 @@ from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
 from dartlib.synthesis.synthesize import SynthesisReport, synthesize
 from dartlib.synthesis.temperature import search_temperature
 from dartlib.synthesis.triage import triage
-from dartlib.synthesis.truth import VerifierCard, right_shares
+from dartlib.synthesis.truth import MEASURED_VERIFIER, VerifierCard, right_shares
 
 __all__ = [
+    "MEASURED_VERIFIER",
     "MatchedSet",
     "PosteriorStopping",
     "Priors",

@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from dartlib.statistics import Interval, ZeroInflatedBeta, fit_zero_inflated_beta, wilson_interval
 
@@ -124,27 +122,6 @@ def check_calibration(
         bins.append((len(part), predicted, correct / trials, wilson_interval(correct, trials)))
     never = sum(1 - beliefs[query_id].chance(1, trials) for query_id, (_, trials) in held_back.items())
     return Calibration(bins, never, sum(correct == 0 for correct, _ in held_back.values()))
-
-
-def read_published_counts(path: Path) -> dict[str, tuple[int, int]]:
-    """Counts per query from a published ``*-query-info`` Parquet file, to serve instead of difficulty trials.
-
-    Reads ``query_id``, ``tot_n_corrects`` and ``tot_n_samples``; a query never sampled has null counts and is left
-    out. Raises ValueError naming the file and the columns it lacks, or the row whose counts do not add up.
-    """
-    wanted = ["query_id", "tot_n_corrects", "tot_n_samples"]
-    missing = sorted(set(wanted) - set(pq.read_schema(path).names))
-    if missing:
-        raise ValueError(f"{path}: no column {', '.join(missing)}: a query-info file has {', '.join(wanted)}")
-    counts = {}
-    for number, row in enumerate(pq.read_table(path, columns=wanted).to_pylist()):
-        correct, trials = row["tot_n_corrects"], row["tot_n_samples"]
-        if not trials or correct is None:
-            continue
-        if not 0 <= correct <= trials:
-            raise ValueError(f"{path} row {number}: {correct} correct of {trials} samples: mend or drop the row")
-        counts[str(row["query_id"])] = (int(correct), int(trials))
-    return counts
 
 
 def _fit(group: Sequence[tuple[int, int]]) -> ZeroInflatedBeta:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dartlib.engines import Engine, SamplingParameters
 from dartlib.grading import GRADER_VERSION
-from dartlib.queries import Template
+from dartlib.queries import Overlap, Template
 from dartlib.records import (
     Query,
     QueryOutcome,
@@ -64,6 +64,7 @@ def synthesize(
     deduplicate: str = "off",
     drop_flags: Sequence[str] = (),
     verifier: VerifierCard | None = None,
+    overlaps: Sequence[Overlap] = (),
     log: Callable[[str], None] = print,
 ) -> SynthesisReport:
     """Sample until every chosen strategy is served, then write its data sets under ``output_folder``.
@@ -72,11 +73,17 @@ def synthesize(
     strategy ``datasets/<strategy>.parquet``, ``.jsonl`` and ``.md`` (its card), with a ``README.md`` that makes the
     folder a data set of the Hub. Killed and called again it goes on from the pool. ``pool_folder`` lets several runs
     share one pool. ``deduplicate`` and ``drop_flags`` filter the rows (see `curate`), after the quotas were met.
-    ``verifier`` lets the cards estimate how many answers are truly right. ``known_counts`` (correct, trials) measured
-    elsewhere serve as difficulty in place of the difficulty trials of the queries they name. ``stopping`` gives
+    ``verifier`` lets the cards estimate how many answers are truly right, ``overlaps`` lets them name benchmarks among
+    the queries. ``known_counts`` (correct, trials) measured elsewhere, by ``query_id``, serve as difficulty in place of
+    the difficulty trials of the queries they name; all must be among ``queries``. ``stopping`` gives
     queries up before the cap, by populations fitted on the difficulty trials, which are then drawn first. ``budget``
-    ends the sampling; called again with a larger one it goes on. Raises what ``sample`` raises.
+    ends the sampling; called again with a larger one it goes on. Raises what ``sample`` raises, and ValueError for
+    counts of a query that is not there.
     """
+    levels = _levels(queries)
+    known = dict(known_counts or {})
+    if strangers := sorted(known.keys() - levels.keys()):
+        raise ValueError(f"known counts of {len(strangers)} queries that are not given, the first {strangers[0]!r}")
     write_records(output_folder / "queries.parquet", queries, Query)
 
     def draw(policy: Policy, allowed: Budget | None) -> SamplingReport:
@@ -92,8 +99,6 @@ def synthesize(
             log=log,
         )
 
-    levels = _levels(queries)
-    known = {query_id: count for query_id, count in (known_counts or {}).items() if query_id in levels}
     report, policy = _draw_pool(draw, queries, settings, known, stopping, budget)
     frame = open_pool(report.pool).samples(queries, GRADER_VERSION)
     _write_snapshot(output_folder / "samples.parquet", frame)
@@ -116,6 +121,7 @@ def synthesize(
             licences=licences,
             verifier=verifier,
             dropped=dropped,
+            overlaps=overlaps,
         )
         write_text_atomically(stem.with_suffix(".md"), card)
         all_outcomes += outcomes
@@ -152,7 +158,13 @@ def _draw_pool(
     policy = StrategyPolicy(settings, fail_rates=rates, stopping=rule, levels=levels)
     if budget is not None and budget.hours is not None:
         budget = replace(budget, hours=max(1e-6, budget.hours - report.seconds / 3600))
-    return draw(policy, budget), policy
+    return _both(report, draw(policy, budget)), policy
+
+
+def _both(first: SamplingReport, second: SamplingReport) -> SamplingReport:
+    """The second report, its counts of this call with those of the first."""
+    names = ("trials_new", "tokens_new", "seconds", "failed_requests")
+    return replace(second, **{name: getattr(first, name) + getattr(second, name) for name in names})
 
 
 def _levels(queries: Sequence[Query]) -> dict[str, int | None]:

@@ -55,6 +55,15 @@ class VerifierCard:
         return min(1.0, recall * self.right_share * (1 - precision) / precision / (1 - self.right_share))
 
 
+# Of this package's grader, on greedy responses of eight models to hard MATH problems (tests/verifier_card.csv).
+MEASURED_VERIFIER = VerifierCard(
+    precision=(1.0, 0.9665, 1.0),
+    recall=(0.9938, 0.9512, 0.9984),
+    right_share=0.2306,
+    source="the verifier card (300 responses of eight models to MATH level 5, read twice)",
+)
+
+
 class RightShare(NamedTuple):
     """Estimated share of truly right responses among the accepted ones of one bin, with a 95 % interval."""
 
