@@ -16,8 +16,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -119,6 +120,26 @@ def start_child(
             os.close(write_end)
             raise
     return ChildProcess(process, write_end, log_path)
+
+
+@contextlib.contextmanager
+def term_raises(error: Callable[[], BaseException]) -> Iterator[None]:
+    """Inside, a TERM (a batch system's, a shell's) raises ``error()`` where the main thread is; restored after.
+
+    Only the main thread of a process can listen: entered in another one, it does nothing.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise error()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: set by something that is not Python
 
 
 class _Stop(Exception):

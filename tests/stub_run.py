@@ -24,11 +24,11 @@ RATES = [round(0.02 + 0.96 * (n / 59) ** 2, 3) for n in range(60)]
 SETTINGS = StrategySettings(("vrt", "uniform", "prop2diff"), 8, 8, 6, 12, 64)
 
 
-def make(folder: Path, slots: int = 16, delay: float = 0.0, timing: int = 0, log=lambda line: None):
+def make(folder: Path, slots: int = 16, delay: float = 0.0, timing: int = 0, log=lambda line: None, fault=None):
     """About 2,000 trials: 60 queries, three strategies."""
     return synthesize(
         numbered_queries(RATES),
-        engine=StubEngine(slots=slots, delay=delay, timing=timing),
+        engine=StubEngine(slots=slots, delay=delay, timing=timing, fault=fault),
         template=TEMPLATE,
         sampling=SAMPLING,
         sampling_seed=1,
@@ -96,9 +96,14 @@ if __name__ == "__main__":
         print(json.dumps(kill_and_resume(Path(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4]))))
     else:
         runner.FLUSH_SECONDS = float(sys.argv[3]) if len(sys.argv) > 3 else 0.05
-        print("started", flush=True)
+
+        def tell(number: int) -> None:
+            if number == 2 * 16:  # so many requests in, replies to the first 16 are there
+                print("under way", flush=True)
+
         make(
             Path(sys.argv[1]),
             delay=float(sys.argv[2]) if len(sys.argv) > 2 else 0.0,
             log=lambda line: print(line, flush=True),
+            fault=tell,
         )

@@ -32,11 +32,11 @@ def start(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str
     )
 
 
-def start_and_wait_for_trials(folder: Path, seconds: float = 1.5) -> subprocess.Popen[str]:
-    """A run of about 20 s that flushes nothing by itself, ``seconds`` after it started to ask."""
+def start_and_wait_for_trials(folder: Path) -> subprocess.Popen[str]:
+    """A run of about 20 s that flushes nothing by itself, once it has its first 16 replies."""
     process = start(folder, "0.3", "1000")
-    assert process.stdout is not None and process.stdout.readline() == "started\n"
-    time.sleep(seconds)
+    assert process.stdout is not None
+    assert "under way\n" in iter(process.stdout.readline, "")  # its other lines are of its progress
     assert process.poll() is None
     return process
 
@@ -86,7 +86,7 @@ def test_ctrl_c_ends_within_three_seconds_with_the_pool_whole_and_a_rerun_goes_o
 
 
 def test_a_second_run_on_one_pool_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
-    first = start_and_wait_for_trials(tmp_path, seconds=1.0)
+    first = start_and_wait_for_trials(tmp_path)
     second = start(tmp_path)
     _, errors = second.communicate(timeout=60)
     assert second.returncode == 1 and f"is in use by process {first.pid}" in errors.splitlines()[-1]

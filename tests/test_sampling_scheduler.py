@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dartlib.sampling.scheduler import Demand, Scheduler, meeting_index
+from dartlib.sampling import Demand, Scheduler, meeting_index
 
 
 class FixedPolicy:

@@ -6,20 +6,18 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from dartlib.leases import Lease
 from dartlib.pipeline.execution import end_marked_processes, keep_thread_limits
 from dartlib.pipeline.profiles import REPOSITORY, Profile, ProfileError, load_profile, with_overrides
 from dartlib.pipeline.stages import Run, build_run, load_run, run_folder, save_run
 from dartlib.pipeline.status import failures, time_table
-from dartlib.processes import start_child
+from dartlib.processes import start_child, term_raises
 from dartlib.records import write_text_atomically
 
 SNAKEFILE = REPOSITORY / "papermill_runs" / "Snakefile"
@@ -40,7 +38,7 @@ def run_profile(name: str, *, run_name: str | None, runs: Path, settings: Sequen
     folder = run_folder(run_name or profile.name, runs)
     run = build_run(profile, folder, command)
     require_disk(folder, profile)
-    with Lease(folder, command), _terminate_as_interrupt():
+    with Lease(folder, command), term_raises(_Terminated):
         _end_leftovers(folder)
         _announce_changes(run, folder)
         save_run(run, folder / "run.json")
@@ -162,18 +160,4 @@ def _report(run: Run, folder: Path, code: int, started: float) -> int:
 
 
 class _Terminated(KeyboardInterrupt):
-    """A TERM, raised where the code was."""
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """A TERM (a scheduler's, a shell's) ends us as Ctrl-C does: children first, then a message."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    """A TERM ends us as Ctrl-C does: children first, then a message."""

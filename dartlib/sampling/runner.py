@@ -7,26 +7,24 @@ out, and repeats failed requests. What it does not do: decide anything - that is
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from dartlib.engines import Completion, Engine, EngineError, SamplingParameters, run
 from dartlib.grading import GradingPool
 from dartlib.leases import Lease
+from dartlib.processes import term_raises
 from dartlib.queries import Template
 from dartlib.records import Attempt, Grade, Query, Trial, Verdict, check_unique
+from dartlib.sampling.demand import Budget, Policy
 from dartlib.sampling.pool import PoolWriter, Setting, grader_key, trial_seed
 from dartlib.sampling.progress import Progress
 from dartlib.sampling.reader import PoolReader
-from dartlib.sampling.scheduler import Policy, Scheduler
+from dartlib.sampling.scheduler import Scheduler
 
 FLUSH_SECONDS = 2.0
 MAX_ATTEMPTS = 5
@@ -38,23 +36,6 @@ MIN_TRIALS_FOR_TIMEOUT_SHARE = 200
 
 class SamplingError(RuntimeError):
     """Sampling stopped; what was flushed stays, and the same call goes on from there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """When to stop asking even though queries are unfinished; None: no limit.
-
-    ``tokens`` counts all response tokens in the pool, also those of earlier calls; ``hours`` the time of this call.
-    What is in flight is awaited (and foreseen for tokens), so that no response is lost for being long.
-    """
-
-    tokens: int | None = None
-    hours: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, limit in (("tokens", self.tokens), ("hours", self.hours)):
-            if limit is not None and limit <= 0:
-                raise ValueError(f"a budget of {limit} {name} allows nothing: raise it, or give none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +82,8 @@ def sample(
     thread, so it works in a notebook, and an interrupt ends it within seconds with the pool whole.
 
     Raises SamplingError when the engine refuses for good or the grader times out on more than 1 % of the trials;
-    LeaseHeld when another process fills this pool. SIGTERM flushes the pool and raises SystemExit(143).
+    LeaseHeld when another process fills this pool. A TERM (a batch system's, with seconds of grace) aborts what is
+    asked, flushes the pool and raises SystemExit(143); outside of the main thread it costs what was not flushed yet.
     """
     check_unique(queries)
     sampling = SamplingParameters(
@@ -114,7 +96,7 @@ def sample(
     ):
         session = _Session(queries, engine, template, sampling, setting, policy, pool_folder, grading, log)
         session.budget = budget or Budget()
-        with _terminate_as_exit():
+        with term_raises(lambda: SystemExit(143)):
             return run(session.work())
 
 
@@ -315,26 +297,6 @@ class _Session:
             stuck=stuck,
             budget_spent=self.budget_spent and scheduler.n_finished < len(self.queries),
         )
-
-
-@contextlib.contextmanager
-def _terminate_as_exit() -> Iterator[None]:
-    """A TERM (a batch system's, with seconds of grace) ends ``sample`` in order: requests aborted, pool flushed, 143.
-
-    Only the main thread of a process can listen; elsewhere a TERM costs what was not flushed yet.
-    """
-
-    def exit_in_order(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, exit_in_order)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: set by something that is not Python
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:

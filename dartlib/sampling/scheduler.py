@@ -13,8 +13,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from dartlib.sampling.demand import Demand, Policy
 from dartlib.statistics import expected_excess
 
 # Speculation may cost this share of all trials so far (realised waste plus expected waste in flight).
@@ -23,52 +23,6 @@ WASTE_SHARE = 0.008
 PRIOR = (0.5, 0.5)
 # For the order only, an untried query counts as this many wrong trials: it is looked at before the easy ones.
 _UNTRIED = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What a query still has to deliver.
-
-    ``trials`` numbered trials are drawn whatever their verdicts; after that, trials go on until ``quota`` correct
-    ones are found (None: no quota) or ``cap`` trials are drawn. When ``review`` trials are known, the policy is
-    asked again (None: never).
-    """
-
-    trials: int
-    quota: int | None
-    cap: int
-    review: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.trials > self.cap:
-            raise ValueError(f"{self.trials} fixed trials do not fit under the cap of {self.cap}: raise the cap")
-
-    def finished(self, known: int, correct: int) -> bool:
-        """True at the first prefix of ``known`` trials, ``correct`` of them correct, that delivers everything."""
-        if known < self.trials:
-            return False
-        return not self.quota or correct >= self.quota or known >= self.cap
-
-
-class Policy(Protocol):
-    """How much to ask of each query. ``demand`` sees the verdicts of the contiguous prefix, oldest first."""
-
-    def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
-        """The demand given exactly this prefix: the empty one first, then each that a demand wants to review."""
-        ...
-
-
-def meeting_index(prefix: Sequence[bool], demand: Demand) -> int | None:
-    """Index of the trial at which a query is finished, None while it is not.
-
-    The later of: the last fixed trial, and the trial that brings the quota (or the last one under the cap).
-    """
-    found = 0
-    for known in range(len(prefix) + 1):
-        if demand.finished(known, found):
-            return known - 1
-        found += prefix[known] if known < len(prefix) else 0
-    return None
 
 
 @dataclass(slots=True)
