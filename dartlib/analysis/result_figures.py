@@ -63,13 +63,15 @@ def training_loss_figure(logs: pd.DataFrame) -> Figure:
     """Loss by optimiser step of every training run: thin as logged, thick as a running mean."""
     tokens = logs.groupby("run")["tokens"].max()
     size = " to ".join(f"{count:,.0f}" for count in sorted({tokens.min(), tokens.max()}))
-    figure, (axis,) = new_figure(f"Training loss ({len(tokens)} runs, {size} tokens each)")
+    count = "1 run, " if len(tokens) == 1 else f"{len(tokens)} runs, each "
+    figure, (axis,) = new_figure(f"Training loss ({count}{size} tokens)")
     names = legend_names(list(dict.fromkeys(logs["run"])))
     for run, name in names.items():
         part, colour = logs[logs["run"] == run], look(run)["color"]
         axis.plot(part["step"], part["loss"], color=colour, alpha=0.3, linewidth=0.8)
         smooth = part["loss"].rolling(max(1, len(part) // 20), min_periods=1, center=True).mean()
         axis.plot(part["step"], smooth, color=colour, linewidth=2, label=name)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     label(axis, "optimiser step", "loss (nats per response token)")
     legend_below(figure, axis)
     return figure
