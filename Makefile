@@ -9,7 +9,7 @@ VENV ?= .venv
 PROFILE ?= smoke
 RUN_OPTIONS ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --log $(VENV)/pip.log install --progress-bar off
+PIP := $(BIN)/python -m pip --disable-pip-version-check --log $(VENV)/pip.log install --no-compile --progress-bar off
 # A stamp is touched last, so that a failed install leaves none and the next call starts over.
 RUNTIME := $(VENV)/.runtime-installed
 PACKAGE := $(VENV)/.package-installed
