@@ -50,3 +50,4 @@ from dartlib.analysis.tables import verdict_table as verdict_table
 from dartlib.analysis.tables import vrt_prediction_table as vrt_prediction_table
 from dartlib.analysis.text import escape as escape
 from dartlib.analysis.text import table_html as table_html
+from dartlib.analysis.widgets import explore as explore
