@@ -15,6 +15,7 @@ from dartlib.analysis.style import (
     RED,
     display_name,
     draw_intervals,
+    group_label,
     group_ticks,
     label,
     legend_below,
@@ -38,7 +39,7 @@ def response_share_figure(composition: pd.DataFrame, axis_name: str, published: 
     columns = 1 if published is None else 2
     figure, axes = new_figure("Who gets the responses?", columns, share_y=True, width=7.5)
     _draw_sets(axes[0], composition, "share", 100)
-    label(axes[0], f"{axis_name} (queries)", "share of the responses (%)", "measured here")
+    label(axes[0], group_label(axis_name), "share of the responses (%)", "measured here")
     if published is not None:
         levels = published[published["level"].astype(str) != "all"].pivot(
             index="level", columns="quantity", values="value"
@@ -63,14 +64,14 @@ def lengths_figure(composition: pd.DataFrame, axis_name: str) -> Figure:
     """Characters per response and share of repeated responses, by group and set."""
     figure, (left, right) = new_figure("Lengths and repeats", 2, width=7.5)
     _draw_sets(left, composition, "characters", 1)
-    label(left, f"{axis_name} (queries)", "characters per response\n(mean, 95 % interval over queries)", "length")
+    label(left, group_label(axis_name), "characters per response\n(mean, 95 % interval over queries)", "length")
     for number, name in enumerate(dict.fromkeys(composition["strategy"])):
         part = composition[composition["strategy"] == name]
         style: dict[str, Any] = {"color": _COLOURS[number % 6], "marker": _MARKERS[number % 6], "linestyle": ""}
         right.plot(np.arange(len(part)), 100 * part["repeats"].to_numpy(dtype=float), **style)
     first = composition[composition["strategy"] == composition["strategy"].iloc[0]]
     group_ticks(right, first["group"], first["queries"])
-    label(right, f"{axis_name} (queries)", "responses equal to another\nof their query (%)", "repeats")
+    label(right, group_label(axis_name), "responses equal to another\nof their query (%)", "repeats")
     right.set_ylim(0, max(5.0, 115 * float(composition["repeats"].fillna(0).max())))
     legend_below(figure, left)
     return figure

@@ -24,6 +24,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY = (
     "#D55E00",
     "#666666",
 )
+WHISKERS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "linewidth": 1}  # of bars
 _NAMES = {"vrt": "VRT", "uniform": "Uniform", "prop2diff": "Prop2Diff", "base": "base model"}
 _LOOKS = {"vrt": (BLUE, "o"), "uniform": (ORANGE, "s"), "prop2diff": (GREEN, "^"), "base": (GREY, "D")}
 
@@ -88,6 +89,16 @@ def draw_intervals(axis: Axes, x: Any, table: pd.DataFrame, column: str, *, scal
     middle, low, high = (scale * table[column + end].to_numpy(dtype=float) for end in ("", "_low", "_high"))
     whiskers = np.clip(np.stack([middle - low, high - middle]), 0, None)  # never negative by rounding
     axis.errorbar(x, middle, whiskers, **{"capsize": 3, "linewidth": 1.5, **style})
+
+
+def by_groups(axis_name: str) -> str:
+    """`` by level`` for a title; nothing when all queries are one group (see difficulty_groups)."""
+    return "" if axis_name == "queries" else f" by {axis_name}"
+
+
+def group_label(axis_name: str) -> str:
+    """The axis label under group_ticks with numbers of queries."""
+    return "queries" if axis_name == "queries" else f"{axis_name} (queries)"
 
 
 def group_ticks(axis: Axes, groups: Iterable[Any], queries: Iterable[int] | None = None) -> None:
