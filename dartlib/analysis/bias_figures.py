@@ -65,6 +65,7 @@ def lengths_figure(composition: pd.DataFrame, axis_name: str) -> Figure:
     figure, (left, right) = new_figure("Lengths and repeats", 2, width=7.5)
     _draw_sets(left, composition, "characters", 1)
     label(left, group_label(axis_name), "characters per response\n(mean, 95 % interval over queries)", "length")
+    left.set_ylim(0, 1.1 * max(1.0, float(composition["characters_high"].fillna(0).max())))
     for number, name in enumerate(dict.fromkeys(composition["strategy"])):
         part = composition[composition["strategy"] == name]
         style: dict[str, Any] = {"color": _COLOURS[number % 6], "marker": _MARKERS[number % 6], "linestyle": ""}

@@ -158,8 +158,10 @@ def vrt_prediction_figure(samples: pd.DataFrame, trials: int) -> Figure:
     """VRT as pass rates predict it, n·p and 1-(1-p)^n, laid over what was drawn. Halves of the trials, no overlap."""
     table = vrt_prediction_table(samples, trials)
     n, queries = int(table["n"].max()), int(table["queries"].sum())
-    title = f"VRT from pass rates alone: trials 1–{trials // 2} predict the next {n} ({queries:,} queries)"
-    return _prediction_figure(table, title, f"responses per query ({n} trials)")
+    title = (
+        f"VRT from pass rates alone: the first {trials // 2} of {trials} trials predict the rest ({queries:,} queries)"
+    )
+    return _prediction_figure(table, title, f"responses per query ({n} trial{'s' if n > 1 else ''})")
 
 
 def rate_prediction_figure(outcomes: pd.DataFrame, rates: pd.DataFrame, name: str) -> Figure:

@@ -61,7 +61,7 @@ class ResponseSet:
             view = view_of(self.path, self.columns, self._part)
             chosen = f"({view}) WHERE usable AND key IN (SELECT unnest(?))"
             sql = f"SELECT key, correct, response FROM {chosen} ORDER BY {_ORDERS[self.counts['models'] > 1]}"
-            frame = run_sql(connection, self.path, sql, [*arguments_of(self.path, self._part), list(wanted)])
+            frame = run_sql(connection, self.source, sql, [*arguments_of(self.path, self._part), list(wanted)])
         frame = frame.assign(query_id=frame["key"].map(wanted), verdict=_verdicts(frame["correct"]))
         frame["trial"] = frame.groupby("query_id").cumcount()
         return frame[["query_id", "trial", "verdict", "response"]].sort_values(["query_id", "trial"], ignore_index=True)
@@ -73,7 +73,7 @@ class ResponseSet:
             view = f"({view_of(self.path, self.columns, self._part)}) WHERE correct AND usable"
             chosen = f"SELECT place FROM {view} ORDER BY hash(place + ?), place LIMIT ?"
             sql = f"SELECT key, response FROM {view} AND place IN ({chosen}) ORDER BY place"
-            frame = run_sql(connection, self.path, sql, [*arguments, *arguments, 1_000_003 * (seed + 1), rows])
+            frame = run_sql(connection, self.source, sql, [*arguments, *arguments, 1_000_003 * (seed + 1), rows])
         frame["query_id"] = frame["key"].map(self._identities)
         return frame.dropna(subset="query_id")[["query_id", "response"]].reset_index(drop=True)
 
@@ -96,6 +96,9 @@ def read_responses(
     """
     known = load_catalogue().get(str(source))
     path = find_source(known, log) if known else Path(source)
+    if not path.exists():
+        sets = ", ".join(each.name for each in load_catalogue().values() if each.kind == "responses")
+        raise AnalysisError(f"{source}: no such file, and not a known data set ({sets})")
     wanted: dict[str, tuple[str, ...]] = {**FIELDS, **{key: (value,) for key, value in (columns or {}).items()}}
     if known:
         fields = ("part", *FIELDS)
@@ -104,20 +107,21 @@ def read_responses(
         raise AnalysisError(f"columns: unknown field {sorted(unknown)[0]!r}: choose among {', '.join(FIELDS)}")
     title, part, folder = name or (known.name if known else path.stem), known.part if known else None, None
     file = path
-    if path.suffix != ".parquet":
+    if path.suffix.lower() != ".parquet":
         folder = tempfile.TemporaryDirectory(prefix="dartlib-responses-")
         path, found = store_rows(path, Path(folder.name) / "rows.parquet", wanted)
     else:
         found = check_parquet(path, wanted)
     with connect() as connection:
         view, arguments = view_of(path, found, part), arguments_of(path, part)
-        texts = run_sql(connection, path, _PER_TEXT.format(view=view), arguments)
+        texts = run_sql(connection, file, _PER_TEXT.format(view=view), arguments)
         if not int(texts["rows"].sum()):
             raise AnalysisError(f"{source}: holds no responses: give one row per response, with its query")
+        _refuse_unusable(file, texts)
         wrong = int(texts["usable"].sum() - texts["n_correct"].sum())
         models = int(texts["models"].max())
         order = _ORDERS[models > 1]
-        rows = run_sql(connection, path, _PER_ROW.format(view=view, order=order), arguments) if wrong else None
+        rows = run_sql(connection, file, _PER_ROW.format(view=view, order=order), arguments) if wrong else None
     joined = join_texts(texts["key"].dropna(), asked) if asked else {}
     outcomes, counts, identities = _per_query(texts, asked, joined, title)
     counts["models"] = models
@@ -129,14 +133,31 @@ def read_responses(
 
 _PER_TEXT = """
 SELECT key, hash(key) AS code, count(*) AS rows, count(*) FILTER (usable) AS usable,
-       count(*) FILTER (no_query) AS no_query, count(*) FILTER (NOT no_query AND NOT usable) AS no_response,
+       count(*) FILTER (no_query) AS no_query, count(*) FILTER (no_response AND NOT no_query) AS no_response,
+       count(*) FILTER (no_verdict AND NOT no_query AND NOT no_response) AS no_verdict,
        count(*) FILTER (usable AND rephrased) AS rephrased, count(*) FILTER (usable AND correct) AS n_correct,
        sum(characters) FILTER (usable AND correct) AS characters, sum(tokens) FILTER (usable AND correct) AS tokens,
        count(DISTINCT text_code) FILTER (usable AND correct) AS different,
-       min(level) AS level, avg(pass_rate) AS pass_rate, count(DISTINCT model) AS models
+       min(level) AS level, avg(pass_rate) AS pass_rate,
+       count(*) FILTER (pass_rate NOT BETWEEN 0 AND 1) AS wild, count(DISTINCT model) AS models
 FROM ({view}) GROUP BY key"""
 _PER_ROW = "SELECT hash(key) AS code, correct FROM ({view}) WHERE usable ORDER BY {order}"
 _ORDERS = {False: "place", True: "hash(key || model), place"}
+
+
+def _refuse_unusable(file: Path, texts: pd.DataFrame) -> None:
+    """AnalysisError where no row may be counted, or a pass rate is none."""
+    if not texts["usable"].any():
+        reasons = {"a query": "no_query", "a response": "no_response", "a known verdict": "no_verdict"}
+        why = ", ".join(f"{int(texts[column].sum()):,} without {what}" for what, column in reasons.items())
+        raise AnalysisError(f"{file}: none of its {int(texts['rows'].sum()):,} rows can be used: {why}")
+    if texts["wild"].any():
+        first = texts.loc[texts["wild"] > 0, "key"].iloc[0]
+        which = f"{int(texts['wild'].sum()):,} rows, first those of query {str(first)[:60]!r}"
+        raise AnalysisError(f"{file}: a pass rate is not between 0 and 1 in {which}: correct it or leave it empty")
+
+
+_TOTALS = ("rows", "usable", "no_query", "no_response", "no_verdict", "rephrased")
 
 
 def _per_query(
@@ -145,7 +166,7 @@ def _per_query(
     """Sums per query, the counts of the report, and the id of every text that was used."""
     import pandas as pd
 
-    total = {column: int(texts[column].sum()) for column in ("rows", "usable", "no_query", "no_response", "rephrased")}
+    total = {column: int(texts[column].sum()) for column in _TOTALS}
     texts = texts[texts["usable"] > 0]
     own_id = partial(make_query_id, name, "1")
     used = [joined[key][0] if key in joined else (None if asked else own_id(key)) for key in texts["key"]]
@@ -170,6 +191,7 @@ def _per_query(
         "rows": total["rows"],
         "without a query": total["no_query"],
         "without a response": total["no_response"],
+        "without a known verdict": total["no_verdict"],
         "rephrased, counted for their original": total["rephrased"],
         "matched exactly": int(texts.loc[texts["how"] == "exact", "usable"].sum()),
         "matched after normalising": int(texts.loc[texts["how"] == "normalised", "usable"].sum()),
@@ -220,6 +242,6 @@ def _verdicts(correct: pd.Series) -> pd.Series:
 
 
 def _remarks(name: str, counts: Mapping[str, int]) -> Iterator[str]:
-    for what in ("without a query", "without a response", "to none of the queries asked"):
+    for what in ("without a query", "without a response", "without a known verdict", "to none of the queries asked"):
         if counts[what]:
             yield f"{name}: {counts[what]:,} of {counts['rows']:,} rows left out: {what}"

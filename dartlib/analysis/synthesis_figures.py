@@ -199,7 +199,7 @@ def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0, published
         colour = "black" if name == tables.ALL else colormaps["viridis"](0.95 * index / max(1, len(groups) - 1))
         faint = bool(group) and group != name
         style: dict[str, Any] = {"color": colour, "alpha": 0.2 if faint else 1, "marker": "os^Dv"[index % 5]}
-        shifted = part["k"] * 2 ** (0.05 * (index - len(groups) / 2))  # side by side: intervals stay apart
+        shifted = part["k"] * 2 ** (0.05 * (index - (len(groups) - 1) / 2))  # side by side: intervals stay apart
         title = f"{axis_name} {name}" if name != tables.ALL else "all queries"
         draw_intervals(axis, shifted, part, "pass_at_k", scale=100, capsize=2, markersize=5, label=title, **style)
     ks = sorted(set(table["k"]))
