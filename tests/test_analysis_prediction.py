@@ -90,7 +90,7 @@ def test_figures_name_set_numbers_and_groups() -> None:
     levels = [1.0, 1.0, 5.0, 5.0]
     figure = analysis.rate_prediction_figure(outcomes(levels, [8, 6, 2, 0]), rates(levels, [1, 0.5, 0.5, 0]), "a $set$")
     figure.draw_without_rendering()
-    assert figure.get_suptitle() == r"a \$set\$ under VRT from pass rates of 4 queries (4 queries measured)"
+    assert figure.get_suptitle() == r"a \$set\$ (4 queries) against VRT at the pass rates of 4"
     assert [axis.get_xlabel() for axis in figure.axes] == ["level (queries)"] * 2
     one = analysis.rate_prediction_figure(outcomes([np.nan], [8]), rates([np.nan], [1]), "vrt")
     assert [axis.get_xlabel() for axis in one.axes] == ["queries"] * 2

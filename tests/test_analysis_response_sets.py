@@ -176,6 +176,16 @@ def test_held_out_halves_do_not_meet(tmp_path: Path) -> None:
     assert held.loc[ids["b"], ["fail_rate", "n_correct", "n_trials"]].tolist() == [1.0, 2, 2]
 
 
+def test_one_graded_response_per_query_and_a_set_of_other_queries(tmp_path: Path) -> None:
+    rows = [{"query": q, "response": "r", "correct": q == "a"} for q in "ab"]
+    found = analysis.read_responses(write(tmp_path / "one.parquet", rows), log=SILENT)
+    assert found.samples is not None and len(analysis.held_out_outcomes(found.samples, "x")) == 0
+    assert analysis.pass_rates(found.samples, 1)["pass_rate"].tolist() in ([0.0, 1.0], [1.0, 0.0])
+    elsewhere = analysis.read_responses(tmp_path / "one.parquet", asked=asked({"c": 1}), log=SILENT)
+    assert elsewhere.samples is None and by_text(elsewhere, "n_correct") == {"c": 0}
+    assert elsewhere.counts["to none of the queries asked"] == 2
+
+
 BAD = [
     ("set.jsonl", '{"query": "a"}\n', "set.jsonl: column 'response' is missing for response .found: query"),
     ("set.jsonl", '{"query": "a", "response": "b"}\n{oops\n', r"set.jsonl, line 2: invalid JSON"),

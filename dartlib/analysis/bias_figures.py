@@ -8,10 +8,7 @@ import numpy as np
 
 from dartlib.analysis.style import (
     BLUE,
-    GREEN,
     GREY,
-    ORANGE,
-    PURPLE,
     RED,
     display_name,
     draw_intervals,
@@ -19,7 +16,9 @@ from dartlib.analysis.style import (
     group_ticks,
     label,
     legend_below,
+    look,
     new_figure,
+    side_by_side,
 )
 from dartlib.statistics import wilson_interval
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_COLOURS, _MARKERS = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY), "os^Dvp"
 
 
 def response_share_figure(composition: pd.DataFrame, axis_name: str, published: pd.DataFrame | None = None) -> Figure:
@@ -66,10 +63,11 @@ def lengths_figure(composition: pd.DataFrame, axis_name: str) -> Figure:
     _draw_sets(left, composition, "characters", 1)
     label(left, group_label(axis_name), "characters per response\n(mean, 95 % interval over queries)", "length")
     left.set_ylim(0, 1.1 * max(1.0, float(composition["characters_high"].fillna(0).max())))
-    for number, name in enumerate(dict.fromkeys(composition["strategy"])):
+    names = list(dict.fromkeys(composition["strategy"]))
+    for number, name in enumerate(names):
         part = composition[composition["strategy"] == name]
-        style: dict[str, Any] = {"color": _COLOURS[number % 6], "marker": _MARKERS[number % 6], "linestyle": ""}
-        right.plot(np.arange(len(part)), 100 * part["repeats"].to_numpy(dtype=float), **style)
+        style = look(name, number) | {"linestyle": "", "clip_on": False}  # most repeats are at zero
+        right.plot(side_by_side(len(part), number, len(names)), 100 * part["repeats"].to_numpy(dtype=float), **style)
     first = composition[composition["strategy"] == composition["strategy"].iloc[0]]
     group_ticks(right, first["group"], first["queries"])
     label(right, group_label(axis_name), "responses equal to another\nof their query (%)", "repeats")
@@ -84,8 +82,8 @@ def _draw_sets(axis: Axes, table: pd.DataFrame, column: str, scale: float) -> No
     first = table[table["strategy"] == names[0]]
     for number, name in enumerate(names):
         part = table[table["strategy"] == name]
-        shifted = np.arange(len(part)) + 0.18 * (number - (len(names) - 1) / 2)
-        style: dict[str, Any] = {"color": _COLOURS[number % 6], "marker": _MARKERS[number % 6], "linestyle": ""}
+        shifted = side_by_side(len(part), number, len(names))
+        style = look(name, number) | {"linestyle": ""}
         draw_intervals(axis, shifted, part, column, scale=scale, label=display_name(name), **style)
     if column == "share":
         places = np.arange(len(first))

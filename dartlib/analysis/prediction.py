@@ -168,7 +168,7 @@ def rate_prediction_figure(outcomes: pd.DataFrame, rates: pd.DataFrame, name: st
     """A data set called ``name`` under what VRT must look like from pass rates alone (see rate_prediction_table)."""
     table = rate_prediction_table(outcomes, rates)
     n, queries = table["n"].max(), int(table["queries"].sum())
-    title = f"{display_name(name)} under VRT from pass rates of {len(rates):,} queries ({queries:,} queries measured)"
+    title = f"{display_name(name)} ({queries:,} queries) against VRT at the pass rates of {len(rates):,}"
     return _prediction_figure(table, title, f"responses per query\n({n:.1f} trials fit the set's size)")
 
 

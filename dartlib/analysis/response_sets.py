@@ -126,6 +126,7 @@ def read_responses(
     outcomes, counts, identities = _per_query(texts, asked, joined, title)
     counts["models"] = models
     samples = _samples(rows, texts, identities, outcomes) if rows is not None else None
+    samples = None if samples is None or samples.empty else samples
     for line in _remarks(title, counts):
         log(line)
     return ResponseSet(title, file, path, found, outcomes, samples, counts, part, identities, folder)
@@ -209,12 +210,13 @@ def held_out_outcomes(samples: pd.DataFrame, name: str) -> pd.DataFrame:
     """Outcomes with a fail rate that luck cannot favour: half of a query's trials measures it, the rest is counted.
 
     Grouping queries by the very responses that are counted would be a tautology. Columns as in read_outcomes, with
-    ``n_correct`` and ``n_trials`` of the second half and no level; queries with a single trial are left out.
+    ``n_correct`` and ``n_trials`` of the second half and no level; queries with a single trial are left out (all, where
+    a set holds one response per query: an empty frame).
     """
     size = samples.groupby("query_id")["trial"].transform("size")
     frame = samples.assign(correct=samples["verdict"] == Verdict.CORRECT.value, first=samples["trial"] < size // 2)
-    halves = frame.groupby(["first", "query_id"])["correct"].agg(["sum", "size"])
-    first, second = halves.loc[True], halves.loc[False].loc[halves.loc[True].index]
+    first = frame[frame["first"]].groupby("query_id")["correct"].agg(["sum", "size"])
+    second = frame[~frame["first"]].groupby("query_id")["correct"].agg(["sum", "size"]).loc[first.index]
     outcomes = first.reset_index()[["query_id"]].assign(
         strategy=name,
         level=float("nan"),

@@ -27,6 +27,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY = (
 WHISKERS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "linewidth": 1}  # of bars
 _NAMES = {"vrt": "VRT", "uniform": "Uniform", "prop2diff": "Prop2Diff", "base": "base model"}
 _LOOKS = {"vrt": (BLUE, "o"), "uniform": (ORANGE, "s"), "prop2diff": (GREEN, "^"), "base": (GREY, "D")}
+_OTHER_LOOKS = ((PURPLE, "v"), (RED, "p"), (SKY, "X"), (GREY, "D"), ("black", "*"))
 
 
 def display_name(name: str) -> str:
@@ -48,9 +49,9 @@ def legend_names(models: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def look(name: str) -> dict[str, Any]:
-    """Colour and marker of a strategy or of a model trained on it."""
-    colour, marker = _LOOKS.get(name.partition("-seed")[0], (PURPLE, "v"))
+def look(name: str, number: int = 0) -> dict[str, Any]:
+    """Colour and marker of a strategy or of a model trained on it; of another data set by its number in the figure."""
+    colour, marker = _LOOKS.get(name.partition("-seed")[0], _OTHER_LOOKS[number % len(_OTHER_LOOKS)])
     return {"color": colour, "marker": marker}
 
 
@@ -99,6 +100,11 @@ def by_groups(axis_name: str) -> str:
 def group_label(axis_name: str) -> str:
     """The axis label under group_ticks with numbers of queries."""
     return "queries" if axis_name == "queries" else f"{axis_name} (queries)"
+
+
+def side_by_side(places: int, number: int, count: int) -> Any:
+    """The x of series ``number`` of ``count`` in groups at 0, 1 … ``places`` - 1, never as far as the next group."""
+    return np.arange(places) + min(0.2, 0.8 / count) * (number - (count - 1) / 2)
 
 
 def group_ticks(axis: Axes, groups: Iterable[Any], queries: Iterable[int] | None = None) -> None:

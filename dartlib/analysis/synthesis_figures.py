@@ -21,6 +21,7 @@ from dartlib.analysis.style import (
     legend_below,
     look,
     new_figure,
+    side_by_side,
 )
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ def responses_by_level_figure(outcomes: pd.DataFrame) -> Figure:
     title = f"Responses per query{by_groups(axis_name)} ({outcomes['query_id'].nunique():,} queries)"
     figure, axes = new_figure(title, len(strategies), share_y=True, width=max(6.0, 2.7 * len(strategies)))
     line_at = 0
-    for axis, strategy in zip(axes, strategies, strict=True):
+    for number, (axis, strategy) in enumerate(zip(axes, strategies, strict=True)):
         part = table[table["strategy"] == strategy]
         places = np.arange(len(part))
-        axis.bar(places, part["mean"], color=look(strategy)["color"], width=0.7)
+        axis.bar(places, part["mean"], color=look(strategy, number)["color"], width=0.7)
         draw_intervals(axis, places, part, "mean", **WHISKERS)
         if part["quota"].notna().any():
             _draw_quota(axis, part)
@@ -57,7 +58,7 @@ def responses_by_level_figure(outcomes: pd.DataFrame) -> Figure:
         label(axis, group_label(axis_name), title=display_name(strategy))
     axes[0].set_ylabel("correct responses per query\n(mean, 95 % interval)", fontsize=10)
     heights = [table["mean_high"].max(), table["quota"].max(), line_at]
-    axes[0].set_ylim(0, 1.35 * max(1e-9, np.nanmax(heights)))
+    axes[0].set_ylim(0, 1.35 * np.nanmax(heights) or 1)
     return figure
 
 
@@ -85,9 +86,9 @@ def responses_by_rank_figure(
     figure, (axis, *others) = new_figure(title, 1 if published is None else 2, width=6.0 if published is None else 9.0)
     window, size = max(5, n // 20), 22 if n < 500 else 7
     known = bool(outcomes["fail_rate"].notna().any())
-    for strategy in tables.strategies_of(outcomes):
+    for number, strategy in enumerate(tables.strategies_of(outcomes)):
         part = table[table["strategy"] == strategy].sort_values("rank")
-        style = look(strategy)
+        style = look(strategy, number)
         axis.scatter(part["rank"], part["responses"], s=size, alpha=0.35, linewidths=0, rasterized=n > 2000, **style)
         name = display_name(strategy) + _rank_note(strategy, known, bool(part["held_out"].any()))
         median = part["responses"].rolling(window, center=True, min_periods=1).median()
@@ -159,13 +160,13 @@ def coverage_by_level_figure(outcomes: pd.DataFrame, published: pd.DataFrame | N
     strategies = tables.strategies_of(outcomes)
     for number, strategy in enumerate(strategies):
         part = table[table["strategy"] == strategy]
-        shifted = np.arange(len(part)) + 0.2 * (number - (len(strategies) - 1) / 2)
-        style = look(strategy) | {"linestyle": "", "label": display_name(strategy)}
+        shifted = side_by_side(len(part), number, len(strategies))
+        style = look(strategy, number) | {"linestyle": "", "label": display_name(strategy)}
         draw_intervals(axes[0], shifted, part, "coverage", scale=100, **style)
     first = table[table["strategy"] == strategies[0]]
     group_ticks(axes[0], first["group"], first["queries"])
     label(axes[0], group_label(axis_name), "coverage (% of queries, Wilson 95 %)", f"measured here ({n:,} queries)")
-    axes[0].legend(fontsize=9, loc="lower left")
+    legend_below(figure, axes[0])
     if published is not None:
         single = published[published["level"].astype(str) != "all"]
         levels = single.pivot(index="level", columns="quantity", values="value")
