@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from dartlib import analysis
-from dartlib.records import RecordError
 
 
 def outcomes(levels: list[float], counts: list[int]) -> pd.DataFrame:
@@ -82,7 +81,9 @@ def test_own_files_of_rates_and_their_faults(tmp_path: Path) -> None:
         analysis.read_rates(write({"pass_rate": "high"}))
     with pytest.raises(analysis.AnalysisError, match="no query with a pass rate"):
         analysis.read_rates(write({"trials": 0, "correct": 0}), log=lambda line: None)
-    with pytest.raises(RecordError, match="no such file"):
+    with pytest.raises(
+        analysis.AnalysisError, match=r"and not a known data set \(dart-math-pool-math-query"
+    ):
         analysis.read_rates(tmp_path / "absent.jsonl")
 
 

@@ -231,6 +231,8 @@ def test_bad_parquet_files_are_named(tmp_path: Path) -> None:
         analysis.read_responses(write(tmp_path / "a[1].parquet", [{"query": "a", "response": "b"}]))
     with pytest.raises(analysis.AnalysisError, match="no such file, and not a known data set"):
         analysis.read_responses(tmp_path / "absent.parquet")
+    with pytest.raises(analysis.AnalysisError, match="gsm8k-test: holds benchmark, not responses: choose another"):
+        analysis.read_responses("gsm8k-test")
     with pytest.raises(analysis.AnalysisError, match="unknown field 'answer'"):
         analysis.read_responses(path, columns={"answer": "a"})
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dartlib.queries import read_rows
+from dartlib.queries import Source, find_source, load_catalogue, read_rows
 from dartlib.records import STRATEGIES, Query, QueryOutcome, read_schema, read_table
 
 if TYPE_CHECKING:
@@ -20,6 +20,22 @@ LOG_COLUMNS = ["step", "loss", "tokens", "lr", "seconds"]
 
 class AnalysisError(ValueError):
     """A file lacks what a table or figure needs; the message names the file and the fix."""
+
+
+def find_set(source: str | Path, kind: str, log: Callable[[str], None]) -> tuple[Source | None, Path]:
+    """A data set by name or path: its catalogue entry, if it has one, and its file (fetched if need be).
+
+    Raises AnalysisError when there is no such file, and for a known set that holds something else than ``kind``.
+    """
+    catalogue = load_catalogue()
+    known = catalogue.get(str(source))
+    if known and known.kind != kind:
+        raise AnalysisError(f"{source}: holds {known.kind}, not {kind}: choose another set or a file")
+    path = find_source(known, log) if known else Path(source)
+    if not path.exists():
+        names = ", ".join(each.name for each in catalogue.values() if each.kind == kind)
+        raise AnalysisError(f"{source}: no such file, and not a known data set ({names})")
+    return known, path
 
 
 def read_queries(path: Path) -> pd.DataFrame:

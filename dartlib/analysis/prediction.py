@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dartlib.analysis import tables
-from dartlib.analysis.inputs import AnalysisError
+from dartlib.analysis.inputs import AnalysisError, find_set
 from dartlib.analysis.style import (
     BLUE,
     ORANGE,
@@ -28,7 +28,7 @@ from dartlib.analysis.style import (
     legend_below,
     new_figure,
 )
-from dartlib.queries import column_names, find_source, load_catalogue, read_rows, value_at
+from dartlib.queries import column_names, read_rows, value_at
 from dartlib.statistics import fit_beta
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def read_rates(source: str | Path, *, log: Callable[[str], None] = print) -> pd.
     """
     import pandas as pd
 
-    known = load_catalogue().get(str(source))
-    path = find_source(known, log) if known else Path(source)
+    known, path = find_set(source, "rates", log)
     rows = list(read_rows(path))
     names = list(dict.fromkeys(name for _, row in rows for name in column_names(row)))
     candidates = known.columns if known else _COLUMNS

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dartlib.analysis.inputs import AnalysisError
+from dartlib.analysis.inputs import AnalysisError, find_set
 from dartlib.analysis.response_rows import (
     FIELDS,
     arguments_of,
@@ -23,7 +23,7 @@ from dartlib.analysis.response_rows import (
     store_rows,
     view_of,
 )
-from dartlib.queries import find_source, get_source, join_texts, load_catalogue
+from dartlib.queries import join_texts
 from dartlib.records import Query, Verdict, make_query_id
 
 if TYPE_CHECKING:
@@ -94,15 +94,11 @@ def read_responses(
     correct, level, pass_rate, n_tokens) to the file's column. Where ``correct`` (true or false, or a verdict) is
     known, only correct responses are counted as data. Raises RecordError or AnalysisError naming file, row and field.
     """
-    known = load_catalogue().get(str(source))
-    path = find_source(known, log) if known else Path(source)
-    if not path.exists():
-        sets = ", ".join(each.name for each in load_catalogue().values() if each.kind == "responses")
-        raise AnalysisError(f"{source}: no such file, and not a known data set ({sets})")
+    known, path = find_set(source, "responses", log)
     wanted: dict[str, tuple[str, ...]] = {**FIELDS, **{key: (value,) for key, value in (columns or {}).items()}}
     if known:
         fields = ("part", *FIELDS)
-        wanted = {key: value for key, value in get_source(known.name).columns.items() if key in fields}
+        wanted = {key: value for key, value in known.columns.items() if key in fields}
     if unknown := set(columns or {}) - set(FIELDS):
         raise AnalysisError(f"columns: unknown field {sorted(unknown)[0]!r}: choose among {', '.join(FIELDS)}")
     title, part, folder = name or (known.name if known else path.stem), known.part if known else None, None
