@@ -81,9 +81,7 @@ def test_own_files_of_rates_and_their_faults(tmp_path: Path) -> None:
         analysis.read_rates(write({"pass_rate": "high"}))
     with pytest.raises(analysis.AnalysisError, match="no query with a pass rate"):
         analysis.read_rates(write({"trials": 0, "correct": 0}), log=lambda line: None)
-    with pytest.raises(
-        analysis.AnalysisError, match=r"and not a known data set \(dart-math-pool-math-query"
-    ):
+    with pytest.raises(analysis.AnalysisError, match=r"and not a known data set \(dart-math-pool-math-query"):
         analysis.read_rates(tmp_path / "absent.jsonl")
 
 
