@@ -236,6 +236,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        if error.errno is None:  # not the disk's: what the caller was writing could not be had
+            raise
         why = f"{error.strerror or error}: not written, nothing that was there is lost; make room and run again"
         raise OSError(error.errno, why, str(path)) from error
     finally:
@@ -257,18 +259,27 @@ def write_records(path: Path, records: Iterable[RecordType], record: type[Record
     write_table_atomically(path, to_table(records, record))
 
 
+def read_schema(path: Path) -> pa.Schema:
+    """The columns of a Parquet file, from its footer. Raises RecordError when there is none or it cannot be read."""
+    if path.is_dir():
+        raise RecordError(f"{path}: is a folder: name one file in it")
+    try:
+        return pq.read_schema(path)
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such file") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        why = str(error).partition("\n")[0]
+        raise RecordError(
+            f"{path}: not a readable Parquet file, perhaps cut short ({why}): write or fetch it again"
+        ) from None
+
+
 def check_columns(path: Path, record: type[RecordType], columns: Sequence[str] | None = None) -> list[str]:
     """The wanted columns (all by default) of a Parquet file of a record, once each is there with its type.
 
     Only the file's footer is read. Raises RecordError naming the file and the missing or mistyped column.
     """
-    wanted = schema_of(record)
-    try:
-        stored = pq.read_schema(path)
-    except FileNotFoundError:
-        raise RecordError(f"{path}: no such file") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RecordError(f"{path}: not a readable Parquet file ({error})") from None
+    wanted, stored = schema_of(record), read_schema(path)
     names = list(columns) if columns is not None else wanted.names
     for name in names:
         if name not in stored.names:

@@ -139,6 +139,18 @@ def test_save_figure_refuses_an_incomplete_sidecar(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_several_sets_are_told_apart_and_stay_in_their_group():
+    from dartlib.analysis.style import side_by_side
+
+    names = ["mine", "vrt", "yours"]
+    several = pd.concat([outcomes().query("strategy == 'vrt'").assign(strategy=name) for name in names])
+    figure = analysis.coverage_by_level_figure(several)
+    drawn = [(line.get_color(), line.get_marker()) for line in figure.axes[0].lines if line.get_marker() in "osvpX^"]
+    assert len(set(drawn)) == 3
+    for count in (1, 2, 9):
+        assert max(side_by_side(2, count - 1, count) - [0, 1]) < 0.45
+
+
 class _Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

@@ -176,6 +176,16 @@ def test_held_out_halves_do_not_meet(tmp_path: Path) -> None:
     assert held.loc[ids["b"], ["fail_rate", "n_correct", "n_trials"]].tolist() == [1.0, 2, 2]
 
 
+def test_one_graded_response_per_query_and_a_set_of_other_queries(tmp_path: Path) -> None:
+    rows = [{"query": q, "response": "r", "correct": q == "a"} for q in "ab"]
+    found = analysis.read_responses(write(tmp_path / "one.parquet", rows), log=SILENT)
+    assert found.samples is not None and len(analysis.held_out_outcomes(found.samples, "x")) == 0
+    assert analysis.pass_rates(found.samples, 1)["pass_rate"].tolist() in ([0.0, 1.0], [1.0, 0.0])
+    elsewhere = analysis.read_responses(tmp_path / "one.parquet", asked=asked({"c": 1}), log=SILENT)
+    assert elsewhere.samples is None and by_text(elsewhere, "n_correct") == {"c": 0}
+    assert elsewhere.counts["to none of the queries asked"] == 2
+
+
 BAD = [
     ("set.jsonl", '{"query": "a"}\n', "set.jsonl: column 'response' is missing for response .found: query"),
     ("set.jsonl", '{"query": "a", "response": "b"}\n{oops\n', r"set.jsonl, line 2: invalid JSON"),
@@ -186,6 +196,13 @@ BAD = [
     ("set.json", "[]", "set.json: holds no responses"),
     ("set.csv", "query,response\na,b,c\n", r"set.csv, line 2: more fields than columns"),
     ("set.txt", "", "unknown kind of file"),
+    ("set.json", '{"data": []}', "set.json: holds no list: write a list of objects, one per row"),
+    ("set.json", '[{"query": "a"},\n {"query": }]', r"set.json: invalid JSON at line 2 .*: correct it or delete"),
+    ("set.jsonl", '{"query": "a", "response": "b", "pass_rate": "high"}', "line 1: pass_rate is 'high', expected a nu"),
+    ("set.csv", "query,response,pass_rate\na,b,1.5", "line 2: pass_rate is 1.5, not between 0 and 1"),
+    ("set.jsonl", '{"query": "a", "response": "b", "n_tokens": -3}', "line 1: n_tokens is -3, not a number of tokens"),
+    ("set.csv", "query,response,correct\na,b,perhaps\nc,,", "none of its 2 rows can be used: 0 without a query, 1 wi"),
+    ("set.jsonl", '{"query": "a", "response": "\\udc00"}', r"set.jsonl, line 1: .udc00 is half a character"),
 ]  # fmt: skip
 
 
@@ -202,7 +219,9 @@ def test_bad_parquet_files_are_named(tmp_path: Path) -> None:
         analysis.read_responses(path)
     path = write(tmp_path / "set.parquet", [{"query": "a", "response": "b" * 5000}] * 100)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(analysis.AnalysisError, match=r"not a readable Parquet file, perhaps cut short"):
+    with pytest.raises(
+        RecordError, match=r"not a readable Parquet file, perhaps cut short .*: write or fetch it again"
+    ):
         analysis.read_responses(path)
     write(tmp_path / "empty.parquet", [{"query": "a", "response": "b"}])
     pq.write_table(pq.read_table(tmp_path / "empty.parquet").slice(0, 0), tmp_path / "empty.parquet")
@@ -212,8 +231,48 @@ def test_bad_parquet_files_are_named(tmp_path: Path) -> None:
         analysis.read_responses(write(tmp_path / "a[1].parquet", [{"query": "a", "response": "b"}]))
     with pytest.raises(analysis.AnalysisError, match="no such file, and not a known data set"):
         analysis.read_responses(tmp_path / "absent.parquet")
+    with pytest.raises(analysis.AnalysisError, match="gsm8k-test: holds benchmark, not responses: choose another"):
+        analysis.read_responses("gsm8k-test")
     with pytest.raises(analysis.AnalysisError, match="unknown field 'answer'"):
         analysis.read_responses(path, columns={"answer": "a"})
+
+
+def test_damaged_pages_and_wrong_numbers_in_parquet(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.parquet", [{"query": "a", "response": "b" * 5000}] * 100)
+    damaged = bytearray(path.read_bytes())
+    damaged[60:120] = bytes(60)  # a page; the footer is whole
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(analysis.AnalysisError, match=r"set.parquet: cannot be counted .*: write or fetch it again"):
+        analysis.read_responses(path)
+    row = {"query": "a", "response": "b"}
+    path = write(tmp_path / "rates.parquet", [row | {"pass_rate": "high"}])
+    with pytest.raises(analysis.AnalysisError, match="column 'pass_rate' is string, expected numbers"):
+        analysis.read_responses(path)
+    path = write(tmp_path / "rates.parquet", [row | {"pass_rate": 1.5}, row])
+    with pytest.raises(analysis.AnalysisError, match="a pass rate is not between 0 and 1 in 1 rows, .* query 'a'"):
+        analysis.read_responses(path)
+
+
+def test_an_unknown_verdict_is_neither_right_nor_wrong(tmp_path: Path) -> None:
+    verdicts = ["correct", "wrong", "timeout", "error", "maybe", None]
+    rows = [{"query": "a", "response": str(i), "verdict": verdict} for i, verdict in enumerate(verdicts)]
+    said: list[str] = []
+    found = analysis.read_responses(write(tmp_path / "set.parquet", rows), log=said.append)
+    assert (found.counts["correct"], found.counts["wrong"], found.counts["without a known verdict"]) == (1, 2, 3)
+    assert said == ["set: 3 of 6 rows left out: without a known verdict"]
+    floats = [{"query": "a", "response": str(i), "correct": hit} for i, hit in enumerate([1.0, 0.0, 0.0])]
+    found = analysis.read_responses(write(tmp_path / "floats.parquet", floats), log=said.append)
+    assert (found.counts["correct"], found.counts["wrong"]) == (1, 2)
+
+
+def test_categorical_texts_and_missing_numbers_of_pandas_are_read(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"query": ["a", "b"], "response": ["x", "y"], "pass_rate": [0.5, None], "n_tokens": [3, None]})
+    frame = frame.astype({"query": "category", "response": "category"})
+    for suffix, save in ((".parquet", frame.to_parquet), (".csv", frame.to_csv)):
+        save(tmp_path / f"set{suffix}")
+        found = analysis.read_responses(tmp_path / f"set{suffix}", log=SILENT)
+        assert by_text(found, "n_correct") == {"a": 1, "b": 1}
+        assert by_text(found, "tokens")["a"] == 3 and pd.isna(by_text(found, "fail_rate")["b"])
 
 
 def test_not_utf8_names_the_line(tmp_path: Path) -> None:

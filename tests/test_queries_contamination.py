@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from dartlib.queries import find_overlaps, load_known_queries
-from dartlib.records import make_queries
+from dartlib.queries import benchmark_overlaps, find_overlaps, load_known_queries
+from dartlib.records import RecordError, make_queries
 
 LONG = "A train leaves the city at noon and travels north at sixty miles per hour for exactly three hours"
 
@@ -34,6 +37,29 @@ def test_repeated_questions_and_several_benchmarks() -> None:
     assert [(item.benchmark, item.whole, item.part) for item in found] == [("b", 2, 2), ("c", 0, 0)]
     with pytest.raises(ValueError, match="at least 2 words"):
         find_overlaps([], {}, words=1)
+
+
+def test_benchmarks_without_a_file_are_left_out_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTLIB_DATA_DIR", str(tmp_path))
+    own = tmp_path / "mine.jsonl"
+    own.write_text(json.dumps({"query": LONG, "answer": "1"}) + "\n", encoding="utf-8")
+    said: list[str] = []
+    (found,) = benchmark_overlaps([LONG.upper()], [str(own), "math-test", str(tmp_path / "gone.json")], log=said.append)
+    assert (found.benchmark, found.questions, found.whole) == ("mine", 1, 1)
+    assert len(said) == 1 and said[0].startswith("2 of 3 benchmarks not looked for (math-test, ")
+    assert benchmark_overlaps([LONG], log=said.append) == [] and said[1].startswith("6 of 6 benchmarks not looked for")
+    with pytest.raises(RecordError, match="did you mean 'gsm8k-test'"):
+        benchmark_overlaps([LONG], ["gsm8k-tst"])
+
+
+def test_known_benchmarks_are_found_by_name(test_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTLIB_DATA_DIR", str(test_data / "benchmarks"))
+    first = load_known_queries("gsm8k-test")[0].query
+    said: list[str] = []
+    both = benchmark_overlaps([first], ["theoremqa", "gsm8k-test"], log=said.append)
+    found = [(one.benchmark, one.questions, one.whole) for one in both]
+    assert found == [("theoremqa", 800, 0), ("gsm8k-test", 1319, 1)]
+    assert not any("not looked for" in line for line in said)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,48 @@ def test_csv_with_too_many_fields_names_the_line(tmp_path: Path) -> None:
     path.write_text("query,answer\na,1\nb, c,2\n", encoding="utf-8")
     with pytest.raises(RecordError, match=r"own\.csv, line 3: more fields than columns"):
         read_queries(path)
+
+
+def test_csv_rows_over_several_lines_and_their_faults(tmp_path: Path) -> None:
+    path = tmp_path / "own.CSV"
+
+    def read(text: str) -> list[str]:
+        path.write_text(text, encoding="utf-8")
+        return [query.query for query in read_queries(path)]
+
+    assert read('query,answer\n"one\n""two"", three",2\nplain,3\n') == ['one\n"two", three', "plain"]
+    for text, message in [
+        ('query,answer\n"one\ntwo",\n', r"own\.CSV, lines 2-3: answer is empty: .*: give it or delete the row"),
+        ('query,answer\na,1\n"never closed,2\n', r"own\.CSV, line 3 or later: not valid CSV .*: close every quote"),
+        ("query;answer\na;1\n", r"own\.CSV, line 1: columns are separated by ';': save the file with commas"),
+        ("query,query,answer\na,b,1\n", r"own\.CSV, line 1: column 'query' occurs twice: rename one"),
+    ]:
+        with pytest.raises(RecordError, match=message):
+            read(text)
+
+
+def test_a_byte_order_mark_and_missing_values_of_pandas(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"query": "a", "answer": 1, "level": NaN}\n')
+    (query,) = read_queries(path, log=lambda line: None)
+    assert (query.query, query.level) == ("a", None)
+    path.write_text('{"query": "a", "answer": NaN}\n', encoding="utf-8")
+    with pytest.raises(RecordError, match="line 1: answer is empty"):
+        read_queries(path)
+
+
+def test_folders_and_packed_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").mkdir()
+    with pytest.raises(RecordError, match=r"own\.jsonl: is a folder: name one file in it"):
+        read_queries(tmp_path / "own.jsonl")
+    packed = gzip.compress(GOOD.encode())
+    for name, message in (
+        ("own.jsonl.gz", "unknown kind of file: unpack it"),
+        ("b.jsonl", "compressed by gzip: unpack"),
+    ):
+        (tmp_path / name).write_bytes(packed)
+        with pytest.raises(RecordError, match=message):
+            read_queries(tmp_path / name)
 
 
 def test_cut_parquet_file(tmp_path: Path) -> None:

@@ -17,6 +17,11 @@ from dartlib.analysis.inputs import read_texts as read_texts
 from dartlib.analysis.inputs import read_training_logs as read_training_logs
 from dartlib.analysis.model_pools import grade_model_pool as grade_model_pool
 from dartlib.analysis.model_pools import solver_table as solver_table
+from dartlib.analysis.prediction import rate_prediction_figure as rate_prediction_figure
+from dartlib.analysis.prediction import rate_prediction_table as rate_prediction_table
+from dartlib.analysis.prediction import read_rates as read_rates
+from dartlib.analysis.prediction import vrt_prediction_figure as vrt_prediction_figure
+from dartlib.analysis.prediction import vrt_prediction_table as vrt_prediction_table
 from dartlib.analysis.response_sets import ResponseSet as ResponseSet
 from dartlib.analysis.response_sets import held_out_outcomes as held_out_outcomes
 from dartlib.analysis.response_sets import read_responses as read_responses
@@ -34,7 +39,6 @@ from dartlib.analysis.synthesis_figures import pass_rate_ladder_figure as pass_r
 from dartlib.analysis.synthesis_figures import responses_by_level_figure as responses_by_level_figure
 from dartlib.analysis.synthesis_figures import responses_by_rank_figure as responses_by_rank_figure
 from dartlib.analysis.synthesis_figures import synthesis_cost_figure as synthesis_cost_figure
-from dartlib.analysis.synthesis_figures import vrt_prediction_figure as vrt_prediction_figure
 from dartlib.analysis.tables import accuracy_table as accuracy_table
 from dartlib.analysis.tables import achieving_table as achieving_table
 from dartlib.analysis.tables import bias_summary as bias_summary
@@ -47,6 +51,6 @@ from dartlib.analysis.tables import pass_at_k_table as pass_at_k_table
 from dartlib.analysis.tables import pass_rates as pass_rates
 from dartlib.analysis.tables import rank_table as rank_table
 from dartlib.analysis.tables import verdict_table as verdict_table
-from dartlib.analysis.tables import vrt_prediction_table as vrt_prediction_table
 from dartlib.analysis.text import escape as escape
 from dartlib.analysis.text import table_html as table_html
+from dartlib.analysis.widgets import explore as explore

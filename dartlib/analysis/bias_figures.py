@@ -8,17 +8,17 @@ import numpy as np
 
 from dartlib.analysis.style import (
     BLUE,
-    GREEN,
     GREY,
-    ORANGE,
-    PURPLE,
     RED,
     display_name,
     draw_intervals,
+    group_label,
     group_ticks,
     label,
     legend_below,
+    look,
     new_figure,
+    side_by_side,
 )
 from dartlib.statistics import wilson_interval
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_COLOURS, _MARKERS = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY), "os^Dvp"
 
 
 def response_share_figure(composition: pd.DataFrame, axis_name: str, published: pd.DataFrame | None = None) -> Figure:
@@ -38,7 +36,7 @@ def response_share_figure(composition: pd.DataFrame, axis_name: str, published: 
     columns = 1 if published is None else 2
     figure, axes = new_figure("Who gets the responses?", columns, share_y=True, width=7.5)
     _draw_sets(axes[0], composition, "share", 100)
-    label(axes[0], f"{axis_name} (queries)", "share of the responses (%)", "measured here")
+    label(axes[0], group_label(axis_name), "share of the responses (%)", "measured here")
     if published is not None:
         levels = published[published["level"].astype(str) != "all"].pivot(
             index="level", columns="quantity", values="value"
@@ -63,14 +61,16 @@ def lengths_figure(composition: pd.DataFrame, axis_name: str) -> Figure:
     """Characters per response and share of repeated responses, by group and set."""
     figure, (left, right) = new_figure("Lengths and repeats", 2, width=7.5)
     _draw_sets(left, composition, "characters", 1)
-    label(left, f"{axis_name} (queries)", "characters per response\n(mean, 95 % interval over queries)", "length")
-    for number, name in enumerate(dict.fromkeys(composition["strategy"])):
+    label(left, group_label(axis_name), "characters per response\n(mean, 95 % interval over queries)", "length")
+    left.set_ylim(0, 1.1 * max(1.0, float(composition["characters_high"].fillna(0).max())))
+    names = list(dict.fromkeys(composition["strategy"]))
+    for number, name in enumerate(names):
         part = composition[composition["strategy"] == name]
-        style: dict[str, Any] = {"color": _COLOURS[number % 6], "marker": _MARKERS[number % 6], "linestyle": ""}
-        right.plot(np.arange(len(part)), 100 * part["repeats"].to_numpy(dtype=float), **style)
+        style = look(name, number) | {"linestyle": "", "clip_on": False}  # most repeats are at zero
+        right.plot(side_by_side(len(part), number, len(names)), 100 * part["repeats"].to_numpy(dtype=float), **style)
     first = composition[composition["strategy"] == composition["strategy"].iloc[0]]
     group_ticks(right, first["group"], first["queries"])
-    label(right, f"{axis_name} (queries)", "responses equal to another\nof their query (%)", "repeats")
+    label(right, group_label(axis_name), "responses equal to another\nof their query (%)", "repeats")
     right.set_ylim(0, max(5.0, 115 * float(composition["repeats"].fillna(0).max())))
     legend_below(figure, left)
     return figure
@@ -82,8 +82,8 @@ def _draw_sets(axis: Axes, table: pd.DataFrame, column: str, scale: float) -> No
     first = table[table["strategy"] == names[0]]
     for number, name in enumerate(names):
         part = table[table["strategy"] == name]
-        shifted = np.arange(len(part)) + 0.18 * (number - (len(names) - 1) / 2)
-        style: dict[str, Any] = {"color": _COLOURS[number % 6], "marker": _MARKERS[number % 6], "linestyle": ""}
+        shifted = side_by_side(len(part), number, len(names))
+        style = look(name, number) | {"linestyle": ""}
         draw_intervals(axis, shifted, part, column, scale=scale, label=display_name(name), **style)
     if column == "share":
         places = np.arange(len(first))

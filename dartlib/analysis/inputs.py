@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dartlib.records import STRATEGIES, Query, QueryOutcome, read_table
+from dartlib.queries import Source, find_source, load_catalogue, read_rows
+from dartlib.records import STRATEGIES, Query, QueryOutcome, read_schema, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +20,22 @@ LOG_COLUMNS = ["step", "loss", "tokens", "lr", "seconds"]
 
 class AnalysisError(ValueError):
     """A file lacks what a table or figure needs; the message names the file and the fix."""
+
+
+def find_set(source: str | Path, kind: str, log: Callable[[str], None]) -> tuple[Source | None, Path]:
+    """A data set by name or path: its catalogue entry, if it has one, and its file (fetched if need be).
+
+    Raises AnalysisError when there is no such file, and for a known set that holds something else than ``kind``.
+    """
+    catalogue = load_catalogue()
+    known = catalogue.get(str(source))
+    if known and known.kind != kind:
+        raise AnalysisError(f"{source}: holds {known.kind}, not {kind}: choose another set or a file")
+    path = find_source(known, log) if known else Path(source)
+    if not path.exists():
+        names = ", ".join(each.name for each in catalogue.values() if each.kind == kind)
+        raise AnalysisError(f"{source}: no such file, and not a known data set ({names})")
+    return known, path
 
 
 def read_queries(path: Path) -> pd.DataFrame:
@@ -69,7 +85,8 @@ def read_training_logs(paths: dict[str, Path]) -> pd.DataFrame:
 
     frames = []
     for name, path in paths.items():
-        frame = pd.DataFrame(_json_lines(path))
+        _require_file(path)
+        frame = pd.DataFrame([row for _, row in read_rows(path)])
         _require(path, list(frame.columns), LOG_COLUMNS)
         frames.append(frame[LOG_COLUMNS].assign(run=name))
     if not frames:
@@ -93,35 +110,16 @@ def _frame(table: Any) -> pd.DataFrame:
 
 
 def _read_columns(path: Path, columns: list[str], filters: list[Any] | None = None) -> pd.DataFrame:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        _require(path, pq.read_schema(path).names, columns)
-        return _frame(pq.read_table(path, columns=columns, filters=filters))
-    except FileNotFoundError:
-        raise AnalysisError(f"{path}: no such file; run the stage that writes it first") from None
-    except pa.ArrowInvalid as error:
-        raise AnalysisError(f"{path}: not a readable Parquet file ({error})") from None
+    _require_file(path)
+    _require(path, read_schema(path).names, columns)
+    return _frame(pq.read_table(path, columns=columns, filters=filters))
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at U+2028 inside a text
-    except FileNotFoundError:
-        raise AnalysisError(f"{path}: no such file; run the stage that writes it first") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise AnalysisError(f"{path}, line {number}: not JSON ({error.msg}); one object a line") from None
-        if not isinstance(row, dict):
-            raise AnalysisError(f"{path}, line {number}: expected a JSON object")
-        rows.append(row)
-    return rows
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise AnalysisError(f"{path}: no such file; run the stage that writes it first")
 
 
 def _require(path: Path, found: list[str], wanted: list[str]) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dartlib.analysis.inputs import AnalysisError
+from dartlib.analysis.inputs import AnalysisError, find_set
 from dartlib.analysis.response_rows import (
     FIELDS,
     arguments_of,
@@ -23,7 +23,7 @@ from dartlib.analysis.response_rows import (
     store_rows,
     view_of,
 )
-from dartlib.queries import find_source, get_source, join_texts, load_catalogue
+from dartlib.queries import join_texts
 from dartlib.records import Query, Verdict, make_query_id
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ResponseSet:
             view = view_of(self.path, self.columns, self._part)
             chosen = f"({view}) WHERE usable AND key IN (SELECT unnest(?))"
             sql = f"SELECT key, correct, response FROM {chosen} ORDER BY {_ORDERS[self.counts['models'] > 1]}"
-            frame = run_sql(connection, self.path, sql, [*arguments_of(self.path, self._part), list(wanted)])
+            frame = run_sql(connection, self.source, sql, [*arguments_of(self.path, self._part), list(wanted)])
         frame = frame.assign(query_id=frame["key"].map(wanted), verdict=_verdicts(frame["correct"]))
         frame["trial"] = frame.groupby("query_id").cumcount()
         return frame[["query_id", "trial", "verdict", "response"]].sort_values(["query_id", "trial"], ignore_index=True)
@@ -73,7 +73,7 @@ class ResponseSet:
             view = f"({view_of(self.path, self.columns, self._part)}) WHERE correct AND usable"
             chosen = f"SELECT place FROM {view} ORDER BY hash(place + ?), place LIMIT ?"
             sql = f"SELECT key, response FROM {view} AND place IN ({chosen}) ORDER BY place"
-            frame = run_sql(connection, self.path, sql, [*arguments, *arguments, 1_000_003 * (seed + 1), rows])
+            frame = run_sql(connection, self.source, sql, [*arguments, *arguments, 1_000_003 * (seed + 1), rows])
         frame["query_id"] = frame["key"].map(self._identities)
         return frame.dropna(subset="query_id")[["query_id", "response"]].reset_index(drop=True)
 
@@ -94,34 +94,35 @@ def read_responses(
     correct, level, pass_rate, n_tokens) to the file's column. Where ``correct`` (true or false, or a verdict) is
     known, only correct responses are counted as data. Raises RecordError or AnalysisError naming file, row and field.
     """
-    known = load_catalogue().get(str(source))
-    path = find_source(known, log) if known else Path(source)
+    known, path = find_set(source, "responses", log)
     wanted: dict[str, tuple[str, ...]] = {**FIELDS, **{key: (value,) for key, value in (columns or {}).items()}}
     if known:
         fields = ("part", *FIELDS)
-        wanted = {key: value for key, value in get_source(known.name).columns.items() if key in fields}
+        wanted = {key: value for key, value in known.columns.items() if key in fields}
     if unknown := set(columns or {}) - set(FIELDS):
         raise AnalysisError(f"columns: unknown field {sorted(unknown)[0]!r}: choose among {', '.join(FIELDS)}")
     title, part, folder = name or (known.name if known else path.stem), known.part if known else None, None
     file = path
-    if path.suffix != ".parquet":
+    if path.suffix.lower() != ".parquet":
         folder = tempfile.TemporaryDirectory(prefix="dartlib-responses-")
         path, found = store_rows(path, Path(folder.name) / "rows.parquet", wanted)
     else:
         found = check_parquet(path, wanted)
     with connect() as connection:
         view, arguments = view_of(path, found, part), arguments_of(path, part)
-        texts = run_sql(connection, path, _PER_TEXT.format(view=view), arguments)
+        texts = run_sql(connection, file, _PER_TEXT.format(view=view), arguments)
         if not int(texts["rows"].sum()):
             raise AnalysisError(f"{source}: holds no responses: give one row per response, with its query")
+        _refuse_unusable(file, texts)
         wrong = int(texts["usable"].sum() - texts["n_correct"].sum())
         models = int(texts["models"].max())
         order = _ORDERS[models > 1]
-        rows = run_sql(connection, path, _PER_ROW.format(view=view, order=order), arguments) if wrong else None
+        rows = run_sql(connection, file, _PER_ROW.format(view=view, order=order), arguments) if wrong else None
     joined = join_texts(texts["key"].dropna(), asked) if asked else {}
     outcomes, counts, identities = _per_query(texts, asked, joined, title)
     counts["models"] = models
     samples = _samples(rows, texts, identities, outcomes) if rows is not None else None
+    samples = None if samples is None or samples.empty else samples
     for line in _remarks(title, counts):
         log(line)
     return ResponseSet(title, file, path, found, outcomes, samples, counts, part, identities, folder)
@@ -129,14 +130,31 @@ def read_responses(
 
 _PER_TEXT = """
 SELECT key, hash(key) AS code, count(*) AS rows, count(*) FILTER (usable) AS usable,
-       count(*) FILTER (no_query) AS no_query, count(*) FILTER (NOT no_query AND NOT usable) AS no_response,
+       count(*) FILTER (no_query) AS no_query, count(*) FILTER (no_response AND NOT no_query) AS no_response,
+       count(*) FILTER (no_verdict AND NOT no_query AND NOT no_response) AS no_verdict,
        count(*) FILTER (usable AND rephrased) AS rephrased, count(*) FILTER (usable AND correct) AS n_correct,
        sum(characters) FILTER (usable AND correct) AS characters, sum(tokens) FILTER (usable AND correct) AS tokens,
        count(DISTINCT text_code) FILTER (usable AND correct) AS different,
-       min(level) AS level, avg(pass_rate) AS pass_rate, count(DISTINCT model) AS models
+       min(level) AS level, avg(pass_rate) AS pass_rate,
+       count(*) FILTER (pass_rate NOT BETWEEN 0 AND 1) AS wild, count(DISTINCT model) AS models
 FROM ({view}) GROUP BY key"""
 _PER_ROW = "SELECT hash(key) AS code, correct FROM ({view}) WHERE usable ORDER BY {order}"
 _ORDERS = {False: "place", True: "hash(key || model), place"}
+
+
+def _refuse_unusable(file: Path, texts: pd.DataFrame) -> None:
+    """AnalysisError where no row may be counted, or a pass rate is none."""
+    if not texts["usable"].any():
+        reasons = {"a query": "no_query", "a response": "no_response", "a known verdict": "no_verdict"}
+        why = ", ".join(f"{int(texts[column].sum()):,} without {what}" for what, column in reasons.items())
+        raise AnalysisError(f"{file}: none of its {int(texts['rows'].sum()):,} rows can be used: {why}")
+    if texts["wild"].any():
+        first = texts.loc[texts["wild"] > 0, "key"].iloc[0]
+        which = f"{int(texts['wild'].sum()):,} rows, first those of query {str(first)[:60]!r}"
+        raise AnalysisError(f"{file}: a pass rate is not between 0 and 1 in {which}: correct it or leave it empty")
+
+
+_TOTALS = ("rows", "usable", "no_query", "no_response", "no_verdict", "rephrased")
 
 
 def _per_query(
@@ -145,7 +163,7 @@ def _per_query(
     """Sums per query, the counts of the report, and the id of every text that was used."""
     import pandas as pd
 
-    total = {column: int(texts[column].sum()) for column in ("rows", "usable", "no_query", "no_response", "rephrased")}
+    total = {column: int(texts[column].sum()) for column in _TOTALS}
     texts = texts[texts["usable"] > 0]
     own_id = partial(make_query_id, name, "1")
     used = [joined[key][0] if key in joined else (None if asked else own_id(key)) for key in texts["key"]]
@@ -170,6 +188,7 @@ def _per_query(
         "rows": total["rows"],
         "without a query": total["no_query"],
         "without a response": total["no_response"],
+        "without a known verdict": total["no_verdict"],
         "rephrased, counted for their original": total["rephrased"],
         "matched exactly": int(texts.loc[texts["how"] == "exact", "usable"].sum()),
         "matched after normalising": int(texts.loc[texts["how"] == "normalised", "usable"].sum()),
@@ -187,12 +206,13 @@ def held_out_outcomes(samples: pd.DataFrame, name: str) -> pd.DataFrame:
     """Outcomes with a fail rate that luck cannot favour: half of a query's trials measures it, the rest is counted.
 
     Grouping queries by the very responses that are counted would be a tautology. Columns as in read_outcomes, with
-    ``n_correct`` and ``n_trials`` of the second half and no level; queries with a single trial are left out.
+    ``n_correct`` and ``n_trials`` of the second half and no level; queries with a single trial are left out (all, where
+    a set holds one response per query: an empty frame).
     """
     size = samples.groupby("query_id")["trial"].transform("size")
     frame = samples.assign(correct=samples["verdict"] == Verdict.CORRECT.value, first=samples["trial"] < size // 2)
-    halves = frame.groupby(["first", "query_id"])["correct"].agg(["sum", "size"])
-    first, second = halves.loc[True], halves.loc[False].loc[halves.loc[True].index]
+    first = frame[frame["first"]].groupby("query_id")["correct"].agg(["sum", "size"])
+    second = frame[~frame["first"]].groupby("query_id")["correct"].agg(["sum", "size"]).loc[first.index]
     outcomes = first.reset_index()[["query_id"]].assign(
         strategy=name,
         level=float("nan"),
@@ -220,6 +240,6 @@ def _verdicts(correct: pd.Series) -> pd.Series:
 
 
 def _remarks(name: str, counts: Mapping[str, int]) -> Iterator[str]:
-    for what in ("without a query", "without a response", "to none of the queries asked"):
+    for what in ("without a query", "without a response", "without a known verdict", "to none of the queries asked"):
         if counts[what]:
             yield f"{name}: {counts[what]:,} of {counts['rows']:,} rows left out: {what}"

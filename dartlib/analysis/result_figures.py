@@ -71,7 +71,7 @@ def training_loss_figure(logs: pd.DataFrame) -> Figure:
         axis.plot(part["step"], part["loss"], color=colour, alpha=0.3, linewidth=0.8)
         smooth = part["loss"].rolling(max(1, len(part) // 20), min_periods=1, center=True).mean()
         axis.plot(part["step"], smooth, color=colour, linewidth=2, label=name)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.locator_params(axis="x", integer=True)
     label(axis, "optimiser step", "loss (nats per response token)")
     legend_below(figure, axis)
     return figure

@@ -24,8 +24,10 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY = (
     "#D55E00",
     "#666666",
 )
+WHISKERS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "linewidth": 1}  # of bars
 _NAMES = {"vrt": "VRT", "uniform": "Uniform", "prop2diff": "Prop2Diff", "base": "base model"}
 _LOOKS = {"vrt": (BLUE, "o"), "uniform": (ORANGE, "s"), "prop2diff": (GREEN, "^"), "base": (GREY, "D")}
+_OTHER_LOOKS = ((PURPLE, "v"), (RED, "p"), (SKY, "X"), (GREY, "D"), ("black", "*"))
 
 
 def display_name(name: str) -> str:
@@ -47,9 +49,9 @@ def legend_names(models: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def look(name: str) -> dict[str, Any]:
-    """Colour and marker of a strategy or of a model trained on it."""
-    colour, marker = _LOOKS.get(name.partition("-seed")[0], (PURPLE, "v"))
+def look(name: str, number: int = 0) -> dict[str, Any]:
+    """Colour and marker of a strategy or of a model trained on it; of another data set by its number in the figure."""
+    colour, marker = _LOOKS.get(name.partition("-seed")[0], _OTHER_LOOKS[number % len(_OTHER_LOOKS)])
     return {"color": colour, "marker": marker}
 
 
@@ -88,6 +90,21 @@ def draw_intervals(axis: Axes, x: Any, table: pd.DataFrame, column: str, *, scal
     middle, low, high = (scale * table[column + end].to_numpy(dtype=float) for end in ("", "_low", "_high"))
     whiskers = np.clip(np.stack([middle - low, high - middle]), 0, None)  # never negative by rounding
     axis.errorbar(x, middle, whiskers, **{"capsize": 3, "linewidth": 1.5, **style})
+
+
+def by_groups(axis_name: str) -> str:
+    """`` by level`` for a title; nothing when all queries are one group (see difficulty_groups)."""
+    return "" if axis_name == "queries" else f" by {axis_name}"
+
+
+def group_label(axis_name: str) -> str:
+    """The axis label under group_ticks with numbers of queries."""
+    return "queries" if axis_name == "queries" else f"{axis_name} (queries)"
+
+
+def side_by_side(places: int, number: int, count: int) -> Any:
+    """The x of series ``number`` of ``count`` in groups at 0, 1 … ``places`` - 1, never as far as the next group."""
+    return np.arange(places) + min(0.2, 0.8 / count) * (number - (count - 1) / 2)
 
 
 def group_ticks(axis: Axes, groups: Iterable[Any], queries: Iterable[int] | None = None) -> None:

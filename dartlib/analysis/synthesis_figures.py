@@ -10,15 +10,18 @@ from dartlib.analysis import tables
 from dartlib.analysis.style import (
     BLUE,
     GREY,
-    ORANGE,
     SKY,
+    WHISKERS,
+    by_groups,
     display_name,
     draw_intervals,
+    group_label,
     group_ticks,
     label,
     legend_below,
     look,
     new_figure,
+    side_by_side,
 )
 
 if TYPE_CHECKING:
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GREYS = ("#111111", "#555555", "#888888", "#AAAAAA")
-_WHISKERS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "linewidth": 1}
 
 
 def responses_by_level_figure(outcomes: pd.DataFrame) -> Figure:
@@ -38,14 +40,14 @@ def responses_by_level_figure(outcomes: pd.DataFrame) -> Figure:
     """
     strategies = tables.strategies_of(outcomes)
     table, axis_name = tables.bias_table(outcomes), _axis_name(outcomes)
-    title = f"Responses per query by {axis_name} ({outcomes['query_id'].nunique():,} queries)"
+    title = f"Responses per query{by_groups(axis_name)} ({outcomes['query_id'].nunique():,} queries)"
     figure, axes = new_figure(title, len(strategies), share_y=True, width=max(6.0, 2.7 * len(strategies)))
     line_at = 0
-    for axis, strategy in zip(axes, strategies, strict=True):
+    for number, (axis, strategy) in enumerate(zip(axes, strategies, strict=True)):
         part = table[table["strategy"] == strategy]
         places = np.arange(len(part))
-        axis.bar(places, part["mean"], color=look(strategy)["color"], width=0.7)
-        draw_intervals(axis, places, part, "mean", **_WHISKERS)
+        axis.bar(places, part["mean"], color=look(strategy, number)["color"], width=0.7)
+        draw_intervals(axis, places, part, "mean", **WHISKERS)
         if part["quota"].notna().any():
             _draw_quota(axis, part)
         elif strategy == "vrt" and "n_trials" in outcomes:
@@ -53,10 +55,10 @@ def responses_by_level_figure(outcomes: pd.DataFrame) -> Figure:
             axis.axhline(line_at, color="black", linestyle=":", linewidth=1.2, label=f"{line_at} trials per query")
             axis.legend(fontsize=8, loc="upper left")
         group_ticks(axis, part["group"], part["queries"])
-        label(axis, f"{axis_name} (queries)", title=display_name(strategy))
+        label(axis, group_label(axis_name), title=display_name(strategy))
     axes[0].set_ylabel("correct responses per query\n(mean, 95 % interval)", fontsize=10)
     heights = [table["mean_high"].max(), table["quota"].max(), line_at]
-    axes[0].set_ylim(0, 1.35 * max(1e-9, np.nanmax(heights)))
+    axes[0].set_ylim(0, 1.35 * np.nanmax(heights) or 1)
     return figure
 
 
@@ -84,9 +86,9 @@ def responses_by_rank_figure(
     figure, (axis, *others) = new_figure(title, 1 if published is None else 2, width=6.0 if published is None else 9.0)
     window, size = max(5, n // 20), 22 if n < 500 else 7
     known = bool(outcomes["fail_rate"].notna().any())
-    for strategy in tables.strategies_of(outcomes):
+    for number, strategy in enumerate(tables.strategies_of(outcomes)):
         part = table[table["strategy"] == strategy].sort_values("rank")
-        style = look(strategy)
+        style = look(strategy, number)
         axis.scatter(part["rank"], part["responses"], s=size, alpha=0.35, linewidths=0, rasterized=n > 2000, **style)
         name = display_name(strategy) + _rank_note(strategy, known, bool(part["held_out"].any()))
         median = part["responses"].rolling(window, center=True, min_periods=1).median()
@@ -126,7 +128,9 @@ def pass_rate_ladder_figure(rates: pd.DataFrame) -> Figure:
     table = table[(table["k"] == 1) & ((table["group"] != tables.ALL) | (table["group"].nunique() == 1))]
     groups, axis_name = tables.difficulty_groups(rates)
     trials = int(rates["trials"].max())
-    figure, (axis,) = new_figure(f"Teacher's pass rate by {axis_name} ({len(rates):,} queries, {trials} trials each)")
+    figure, (axis,) = new_figure(
+        f"Teacher's pass rate{by_groups(axis_name)} ({len(rates):,} queries, {trials} trials each)"
+    )
     generator = np.random.default_rng(0)
     for index, group in enumerate(table["group"]):
         values = rates.loc[groups.astype(str) == group, "pass_rate"]
@@ -138,7 +142,7 @@ def pass_rate_ladder_figure(rates: pd.DataFrame) -> Figure:
     for index, rate in enumerate(table["pass_at_k"]):
         axis.annotate(f"{rate:.2f}", (index, rate), (9, 6), textcoords="offset points", fontsize=9, bbox=box)
     group_ticks(axis, table["group"], table["queries"])
-    label(axis, f"{axis_name} (queries)", "pass rate (share of trials)")
+    label(axis, group_label(axis_name), "pass rate (share of trials)")
     axis.set_ylim(-0.02, 1.04)
     legend_below(figure, axis, 2)
     return figure
@@ -156,13 +160,13 @@ def coverage_by_level_figure(outcomes: pd.DataFrame, published: pd.DataFrame | N
     strategies = tables.strategies_of(outcomes)
     for number, strategy in enumerate(strategies):
         part = table[table["strategy"] == strategy]
-        shifted = np.arange(len(part)) + 0.2 * (number - (len(strategies) - 1) / 2)
-        style = look(strategy) | {"linestyle": "", "label": display_name(strategy)}
+        shifted = side_by_side(len(part), number, len(strategies))
+        style = look(strategy, number) | {"linestyle": "", "label": display_name(strategy)}
         draw_intervals(axes[0], shifted, part, "coverage", scale=100, **style)
     first = table[table["strategy"] == strategies[0]]
     group_ticks(axes[0], first["group"], first["queries"])
-    label(axes[0], f"{axis_name} (queries)", "coverage (% of queries, Wilson 95 %)", f"measured here ({n:,} queries)")
-    axes[0].legend(fontsize=9, loc="lower left")
+    label(axes[0], group_label(axis_name), "coverage (% of queries, Wilson 95 %)", f"measured here ({n:,} queries)")
+    legend_below(figure, axes[0])
     if published is not None:
         single = published[published["level"].astype(str) != "all"]
         levels = single.pivot(index="level", columns="quantity", values="value")
@@ -186,7 +190,7 @@ def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0, published
 
     table = tables.pass_at_k_table(rates)
     axis_name = tables.difficulty_groups(rates)[1]
-    title = f"pass@k by {axis_name} ({len(rates):,} queries)"
+    title = f"pass@k{by_groups(axis_name)} ({len(rates):,} queries)"
     figure, (axis, *others) = new_figure(
         title, 1 if published is None else 2, share_y=True, width=6.0 + 2.5 * (published is not None)
     )
@@ -196,7 +200,7 @@ def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0, published
         colour = "black" if name == tables.ALL else colormaps["viridis"](0.95 * index / max(1, len(groups) - 1))
         faint = bool(group) and group != name
         style: dict[str, Any] = {"color": colour, "alpha": 0.2 if faint else 1, "marker": "os^Dv"[index % 5]}
-        shifted = part["k"] * 2 ** (0.05 * (index - len(groups) / 2))  # side by side: intervals stay apart
+        shifted = part["k"] * 2 ** (0.05 * (index - (len(groups) - 1) / 2))  # side by side: intervals stay apart
         title = f"{axis_name} {name}" if name != tables.ALL else "all queries"
         draw_intervals(axis, shifted, part, "pass_at_k", scale=100, capsize=2, markersize=5, label=title, **style)
     ks = sorted(set(table["k"]))
@@ -227,33 +231,6 @@ def _draw_published_pass_at_k(axis: Axes, published: Any) -> None:
     axis.legend(fontsize=8, loc="lower right")
 
 
-def vrt_prediction_figure(samples: pd.DataFrame, trials: int) -> Figure:
-    """VRT as pass rates predict it, n·p and 1-(1-p)^n, laid over what was drawn. Halves of the trials, no overlap."""
-    table = tables.vrt_prediction_table(samples, trials)
-    axis_name = "level" if samples["level"].notna().any() else "queries"
-    n, queries = int(table["n"].max()), int(table["queries"].sum())
-    title = f"VRT from pass rates alone: trials 1–{trials // 2} predict the next {n} ({queries:,} queries)"
-    figure, (left, right) = new_figure(title, 2, width=7.5)
-    places = np.arange(len(table))
-    left.bar(places, table["responses"], color=BLUE, alpha=0.75, width=0.7, label="measured")
-    draw_intervals(left, places, table, "responses", **_WHISKERS)
-    dash: dict[str, Any] = {"colors": "black", "linewidth": 2, "label": "predicted: n·p; 1-(1-p)^n over a spread of p"}
-    left.hlines(table["predicted"], places - 0.42, places + 0.42, **dash)
-    right.bar(places, 100 * table["coverage"], color=BLUE, alpha=0.75, width=0.7, label="measured")
-    draw_intervals(right, places, table, "coverage", scale=100, **_WHISKERS)
-    one_rate, spread = 100 * table["coverage_one_rate"], 100 * table["coverage_spread"]
-    cross: dict[str, Any] = {"color": ORANGE, "markersize": 9, "markeredgewidth": 2}
-    right.plot(places, one_rate, "x", label="1-(1-p)^n, one p for all", **cross)
-    right.hlines(spread, places - 0.42, places + 0.42, **dash)
-    for axis in (left, right):
-        group_ticks(axis, table["group"], table["queries"])
-    label(left, f"{axis_name} (queries)", f"responses per query ({n} trials)", "correct responses")
-    label(right, f"{axis_name} (queries)", "queries covered (%)", "coverage")
-    right.set_ylim(0, 108)
-    legend_below(figure, right)
-    return figure
-
-
 def synthesis_cost_figure(outcomes: pd.DataFrame, samples: pd.DataFrame) -> Figure:
     """Trials per query by group and strategy, and the achieving ratio had the cap been lower (paper's figure 4)."""
     cost, reached = tables.cost_table(outcomes), tables.achieving_table(outcomes, samples)
@@ -270,7 +247,7 @@ def synthesis_cost_figure(outcomes: pd.DataFrame, samples: pd.DataFrame) -> Figu
             draw_intervals(right, curve["cap"], curve, "achieving_ratio", scale=100, **style)
     first = cost[cost["strategy"] == cost["strategy"].iloc[0]]
     group_ticks(left, first["group"], first["queries"])
-    label(left, f"{axis_name} (queries)", "trials per query (mean, 95 % interval)", "what was spent")
+    label(left, group_label(axis_name), "trials per query (mean, 95 % interval)", "what was spent")
     left.legend(fontsize=8, loc="upper left")
     left.set_ylim(top=1.35 * left.get_ylim()[1])
     label(right, "cap on trials per query (log scale)", "queries that met their quota (%)", "had the cap been lower")

@@ -8,14 +8,13 @@ resamples queries, shares of queries or items a Wilson interval, both at 95 %.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, lgamma
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dartlib.records import STRATEGIES, Verdict
-from dartlib.statistics import compare_paired, fit_beta, pass_at_k, resampled_counts, wilson_interval
+from dartlib.statistics import compare_paired, pass_at_k, resampled_counts, wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,14 +50,14 @@ def strategies_of(frame: pd.DataFrame) -> list[str]:
     return [name for name in STRATEGIES if name in found] + sorted(found - set(STRATEGIES))
 
 
-def _mean(name: str, values: npt.ArrayLike) -> dict[str, float]:
+def mean_with_band(name: str, values: npt.ArrayLike) -> dict[str, float]:
     array = np.asarray(values, dtype=float)
     distinct, counts = np.unique(array, return_counts=True)
     low, high = np.quantile(resampled_counts(counts, seed=_SEED) @ distinct / len(array), [0.025, 0.975])
     return {name: float(array.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
-def _share(name: str, successes: int, trials: int) -> dict[str, float]:
+def share_with_band(name: str, successes: int, trials: int) -> dict[str, float]:
     low, high = wilson_interval(successes, trials)
     return {name: successes / trials, f"{name}_low": low, f"{name}_high": high}
 
@@ -79,7 +78,7 @@ def bias_table(outcomes: pd.DataFrame) -> pd.DataFrame:
         for group, part in own.groupby("group", observed=True):
             counts, quota = part["n_correct"].astype(float), part["quota"].astype(float)
             row = {"strategy": strategy, "group": group, "queries": len(part), "responses": int(counts.sum())}
-            row |= _mean("mean", counts) | _share("coverage", int((counts > 0).sum()), len(part))
+            row |= mean_with_band("mean", counts) | share_with_band("coverage", int((counts > 0).sum()), len(part))
             row |= {"share": counts.sum() / max(1, own["n_correct"].sum()), "query_share": len(part) / len(own)}
             row |= {"quota": quota.mean(), "shortfall": (quota - counts).clip(lower=0).mean()}
             rows.append(row | {"ended_early": int(part["status"].isin(["stuck", "budget"]).sum())})
@@ -99,7 +98,8 @@ def bias_summary(outcomes: pd.DataFrame) -> pd.DataFrame:
         own = outcomes[outcomes["strategy"] == strategy]
         hardest = table[(table["strategy"] == strategy) & (table["group"].astype(str) != "none")].iloc[-1]
         row: dict[str, Any] = {"strategy": strategy, "queries": len(own), "responses": int(own["n_correct"].sum())}
-        row |= _share("coverage", int((own["n_correct"] > 0).sum()), len(own)) | {"gini": gini(own["n_correct"])}
+        row |= share_with_band("coverage", int((own["n_correct"] > 0).sum()), len(own))
+        row |= {"gini": gini(own["n_correct"])}
         row |= {"hardest_share": hardest["share"], "hardest_query_share": hardest["query_share"]}
         met = (own["status"] == "met").mean() if own["quota"].notna().any() else np.nan
         rows.append(row | {"achieving_ratio": met})
@@ -173,34 +173,7 @@ def pass_at_k_table(rates: pd.DataFrame) -> pd.DataFrame:
     for group, part in parts if len(parts) == 1 else [*parts, (ALL, rates)]:
         for k in _powers(1, trials):
             values = [pass_at_k(trials, int(correct), k) for correct in part["correct"]]
-            rows.append({"group": group, "k": k, "queries": len(part)} | _mean("pass_at_k", values))
-    return pd.DataFrame(rows)
-
-
-def vrt_prediction_table(samples: pd.DataFrame, trials: int) -> pd.DataFrame:
-    """VRT as pass rates alone predict it, against what it is: the first half of its trials predicts the rest.
-
-    Columns: group, queries, n (trials checked per query); ``responses`` measured per query, ``predicted`` n·p;
-    ``coverage`` measured, ``coverage_one_rate`` 1-(1-p)^n as if every query of the group had its mean p, and
-    ``coverage_spread`` the same averaged over a beta population of p. Groups are levels; queries without any form
-    one group, because bins by the first half would regress to the mean. Raises ValueError for fewer than 2 trials.
-    """
-    import pandas as pd
-
-    half, n = trials // 2, trials - trials // 2
-    if half < 1:
-        raise ValueError(f"a prediction needs at least 2 trials per query, got {trials}")
-    everything = pass_rates(samples, trials).set_index("query_id")
-    first = pass_rates(samples, half).set_index("query_id").loc[everything.index]
-    later = (everything["correct"] - first["correct"]).astype(float)
-    rows = []
-    for group, part in first.groupby(difficulty_groups(first[["level"]])[0], observed=True):
-        measured, p = later[part.index], part["pass_rate"].mean()
-        a, b = fit_beta(part["correct"].astype(int).tolist(), part["trials"].astype(int).tolist())
-        none_correct = exp(lgamma(a + b) - lgamma(b) + lgamma(b + n) - lgamma(a + b + n))
-        row: dict[str, Any] = {"group": group, "queries": len(part), "n": n, "predicted": n * p}
-        row |= _mean("responses", measured) | _share("coverage", int((measured > 0).sum()), len(part))
-        rows.append(row | {"coverage_one_rate": 1 - (1 - p) ** n, "coverage_spread": 1 - none_correct})
+            rows.append({"group": group, "k": k, "queries": len(part)} | mean_with_band("pass_at_k", values))
     return pd.DataFrame(rows)
 
 
@@ -237,7 +210,7 @@ def achieving_table(outcomes: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFra
         for cap in _powers(floor, int(part["cap"].max())):
             trials = np.minimum(np.minimum(np.maximum(met_at, floor), cap), limit).sum()
             row = {"strategy": strategy, "cap": cap, "queries": len(part), "trials": int(trials)}
-            rows.append(row | _share("achieving_ratio", int((met_at <= cap).sum()), len(part)))
+            rows.append(row | share_with_band("achieving_ratio", int((met_at <= cap).sum()), len(part)))
     return pd.DataFrame(rows)
 
 
@@ -282,7 +255,7 @@ def accuracy_table(items: pd.DataFrame) -> pd.DataFrame:
             own = frame[(frame["source"] == source) & (frame["model"] == model)]
             for group, part in own.groupby("group"):  # "all" sorts behind the digits
                 row = {"source": source, "model": model, "group": group, "n": len(part)}
-                rows.append(row | _share("accuracy", int(part["correct"].sum()), len(part)))
+                rows.append(row | share_with_band("accuracy", int(part["correct"].sum()), len(part)))
     return pd.DataFrame(rows)
 
 

@@ -1,7 +1,7 @@
 """What is asked: prompt templates, the procedural ladders, known data sets, and files of own problems."""
 
 from dartlib.queries.catalogue import Source, benchmark_names, get_source, load_catalogue
-from dartlib.queries.contamination import NGRAM_WORDS, Overlap, find_overlaps
+from dartlib.queries.contamination import NGRAM_WORDS, Overlap, benchmark_overlaps, find_overlaps
 from dartlib.queries.files import column_names, read_rows, value_at
 from dartlib.queries.hub import data_folder, fetch_source, find_source, local_file, missing_columns, probe_source
 from dartlib.queries.joining import join_texts, normalise_text
@@ -17,6 +17,7 @@ __all__ = [
     "Source",
     "Template",
     "benchmark_names",
+    "benchmark_overlaps",
     "build_ladder",
     "canonical_key",
     "column_names",

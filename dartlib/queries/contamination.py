@@ -9,10 +9,14 @@ Neither test sees a paraphrase, so a clean report means "no copy found".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from dartlib.queries.catalogue import benchmark_names, get_source, load_catalogue
+from dartlib.queries.hub import data_folder, local_file
 from dartlib.queries.joining import normalise_text
+from dartlib.queries.sources import load_known_queries, read_queries
 from dartlib.records import Query
 
 NGRAM_WORDS = 13
@@ -51,6 +55,32 @@ def find_overlaps(
     for text in texts:
         index.look_up(text)
     return [index.overlap(name) for name in benchmarks]
+
+
+def benchmark_overlaps(
+    texts: Iterable[str], names: Sequence[str] = (), *, log: Callable[[str], None] = print
+) -> list[Overlap]:
+    """Overlap of training texts with the benchmarks whose files are there; nothing is fetched.
+
+    ``names`` are known benchmarks (looked for in the data folder) and paths of files; empty: the paper's six. Those
+    without a file are left out, and one line to ``log`` says how many and which. Raises RecordError for a file that
+    cannot be read, or a known benchmark of a wrong size.
+    """
+    found: dict[str, list[Query]] = {}
+    absent = []
+    for name in names or benchmark_names():
+        known = name in load_catalogue() or not Path(name).suffix
+        if known and local_file(get_source(name)):
+            found[name] = load_known_queries(name, log=log)
+        elif not known and Path(name).is_file():
+            found[Path(name).stem] = read_queries(Path(name), log=log)
+        else:
+            absent.append(name)
+    if absent:
+        total = len(found) + len(absent)
+        where = f"no file in {data_folder()}; `dartlib prefetch NAME` fetches one"
+        log(f"{len(absent)} of {total} benchmarks not looked for ({', '.join(absent)}): {where}")
+    return find_overlaps(texts, found)
 
 
 class _Index:

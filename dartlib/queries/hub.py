@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dartlib.queries.catalogue import Source
 from dartlib.queries.files import FORMATS, column_names
-from dartlib.records import RecordError, write_text_atomically
+from dartlib.records import RecordError, replacing, write_text_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -117,25 +118,19 @@ def _commit(repo: str, revision: str) -> str | None:
 
 
 def _store(target: Path, source: Source, tables: Iterator[pa.Table]) -> int:
-    """Write the columns that the catalogue maps as Parquet, temporary name first; returns the number of rows."""
+    """Write the columns that the catalogue maps as Parquet, whole or not at all; returns the number of rows."""
     import pyarrow.parquet as pq
 
     wanted = {column.split(".")[0] for candidates in source.columns.values() for column in candidates}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    writer, count = None, 0
-    try:
-        for table in tables:
-            table = table.select([name for name in table.column_names if name in wanted])
-            writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
-            writer.write_table(table.cast(writer.schema))
+    chosen = (table.select([name for name in table.column_names if name in wanted]) for table in tables)
+    first = next(chosen, None)
+    if first is None:
+        raise RecordError(f"{source.name}: the Hub returned no rows")
+    count = 0
+    with replacing(target) as handle, pq.ParquetWriter(handle, first.schema, compression="zstd") as writer:
+        for table in chain([first], chosen):
+            writer.write_table(table.cast(first.schema))
             count += table.num_rows
-        if writer is None:
-            raise RecordError(f"{source.name}: the Hub returned no rows")
-        writer.close()
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return count
 
 

@@ -165,7 +165,7 @@ def _to_record(where: str, row: Mapping[str, Any], names: Mapping[str, str], kno
     if not reference:
         column = names.get("reference_answer")
         lack = f"{column} is empty" if column else f"{names['solution']} has no \\boxed{{…}}"
-        raise RecordError(f"{where}: {lack}: every query needs a reference answer")
+        raise RecordError(f"{where}: {lack}: every query needs a reference answer: give it or delete the row")
     query = _text(where, names["query"], values["query"])
     if not query:
         raise RecordError(f"{where}: {names['query']} is empty: give the question or delete the row")
@@ -247,7 +247,7 @@ def _text(where: str, column: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise RecordError(f"{where}: {column} must be text or a number, not {type(value).__name__}")
+        raise RecordError(f"{where}: {column} must be text or a number, not {type(value).__name__}: convert it")
     return str(value).strip()
 
 

@@ -63,9 +63,14 @@ class Progress:
 
 
 def in_live_notebook() -> bool:
-    """True in a Jupyter kernel that `dartlib run` did not start."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return type(shell).__name__ == "ZMQInteractiveShell" and _HEADLESS_MARK not in os.environ
+    """True in a Jupyter kernel that neither `dartlib run` nor another headless runner started.
+
+    nbclient, and so papermill and nbconvert, starts kernels with their history in memory.
+    """
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if type(shell).__name__ != "ZMQInteractiveShell" or _HEADLESS_MARK in os.environ:
+        return False
+    return str(shell.history_manager.hist_file) != ":memory:"
 
 
 def _show_bar(n_queries: int) -> Any:
