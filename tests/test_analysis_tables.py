@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dartlib import analysis
 from dartlib.analysis import (
+    accuracy_by_level,
     accuracy_table,
     achieving_table,
     bias_summary,
@@ -184,11 +185,27 @@ def items():
     return pd.DataFrame(rows)
 
 
+def test_accuracy_table_counts_and_gives_wilson_intervals() -> None:
+    items = pd.DataFrame(
+        {
+            "source": ["a"] * 4 + ["b"] * 2,
+            "level": [1, 1, 2, 2, 1, 1],
+            "verdict": ["correct", "wrong"] * 2 + ["no_answer"] * 2,
+        }
+    )
+    table = accuracy_table(items).set_index("source")
+    assert table.loc["a", ["n", "correct", "accuracy"]].tolist() == [4, 2, 0.5]
+    assert table.loc["a", "accuracy_low"] == pytest.approx(0.15, abs=0.005)  # Wilson 2/4: 0.150 to 0.850
+    assert table.loc["a", "accuracy_high"] == pytest.approx(0.85, abs=0.005)
+    assert table.loc["b", "accuracy"] == 0 and table.loc["b", "accuracy_low"] == 0
+    assert accuracy_table(items, by=("source", "level")).n.tolist() == [2, 2, 2]
+
+
 def test_accuracy_by_hand():
-    table = accuracy_table(items()).set_index(["model", "group"])
+    table = accuracy_by_level(items()).set_index(["model", "group"])
     assert table["accuracy"].to_dict()[("vrt-seed1", "1")] == 0.5
     assert table.loc[("prop2diff-seed1", "all"), ["n", "accuracy"]].tolist() == [4, 0.75]
-    assert list(dict.fromkeys(accuracy_table(items())["model"])) == ["base", "vrt-seed1", "prop2diff-seed1"]
+    assert list(dict.fromkeys(accuracy_by_level(items())["model"])) == ["base", "vrt-seed1", "prop2diff-seed1"]
     low, high = wilson_interval(3, 4)
     assert table.loc[("prop2diff-seed1", "all"), ["accuracy_low", "accuracy_high"]].tolist() == [low, high]
 

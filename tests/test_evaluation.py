@@ -9,7 +9,7 @@ import pytest
 from stub_engine import TEMPLATE, StubEngine, numbered_queries
 
 from dartlib.engines import Completion
-from dartlib.evaluation import EvaluationError, accuracy_table, evaluate
+from dartlib.evaluation import EvaluationError, evaluate
 
 
 def run_evaluation(folder: Path, engine: StubEngine, rates=(1.0, 1.0, 0.0, 1.0)):
@@ -32,22 +32,6 @@ def test_every_question_is_asked_once_and_scored(tmp_path: Path) -> None:
     assert set(stored.query_id) == set(report.items.query_id)
     again = StubEngine()
     assert run_evaluation(tmp_path, again).items.equals(report.items) and again.requests == 0
-
-
-def test_accuracy_table_counts_and_gives_wilson_intervals() -> None:
-    items = pd.DataFrame(
-        {
-            "source": ["a"] * 4 + ["b"] * 2,
-            "level": [1, 1, 2, 2, 1, 1],
-            "verdict": ["correct", "wrong"] * 2 + ["no_answer"] * 2,
-        }
-    )
-    table = accuracy_table(items).set_index("source")
-    assert table.loc["a", ["n", "correct", "accuracy"]].tolist() == [4, 2, 0.5]
-    assert table.loc["a", "low"] == pytest.approx(0.15, abs=0.005)  # Wilson 2/4: 0.150 to 0.850
-    assert table.loc["a", "high"] == pytest.approx(0.85, abs=0.005)
-    assert table.loc["b", "accuracy"] == 0 and table.loc["b", "low"] == 0
-    assert accuracy_table(items, by=("source", "level")).n.tolist() == [2, 2, 2]
 
 
 class Plain(StubEngine):

@@ -39,6 +39,7 @@ from dartlib.analysis.synthesis_figures import pass_rate_ladder_figure as pass_r
 from dartlib.analysis.synthesis_figures import responses_by_level_figure as responses_by_level_figure
 from dartlib.analysis.synthesis_figures import responses_by_rank_figure as responses_by_rank_figure
 from dartlib.analysis.synthesis_figures import synthesis_cost_figure as synthesis_cost_figure
+from dartlib.analysis.tables import accuracy_by_level as accuracy_by_level
 from dartlib.analysis.tables import accuracy_table as accuracy_table
 from dartlib.analysis.tables import achieving_table as achieving_table
 from dartlib.analysis.tables import bias_summary as bias_summary

@@ -35,7 +35,7 @@ _VERDICT_COLOURS = {"correct": GREEN, "wrong": ORANGE, "no_answer": GREY, "timeo
 
 def accuracy_by_level_figure(items: pd.DataFrame, source: str, title: str = "Accuracy") -> Figure:
     """Accuracy of every model on one source, by level and over all levels, with Wilson intervals over its questions."""
-    table = tables.accuracy_table(items[items["source"] == source])
+    table = tables.accuracy_by_level(items[items["source"] == source])
     models, groups = list(dict.fromkeys(table["model"])), list(dict.fromkeys(table["group"]))
     sizes = table[table["model"] == models[0]].set_index("group")["n"]
     heading = f"{title} on {escape(source, 'figure')}"

@@ -240,23 +240,32 @@ def verdict_table(stages: dict[str, pd.DataFrame], errors: dict[str, int] | None
     return pd.DataFrame(rows, columns=["stage", "verdict", "count", "share"])
 
 
-def accuracy_table(items: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy per source, model and level, and over all levels (group ``all``): source, model, group, n, accuracy.
+def accuracy_table(items: pd.DataFrame, by: Sequence[str] = ("source",)) -> pd.DataFrame:
+    """Accuracy with its Wilson 95 % interval per group of ``by``, whose values keep their order in ``items``.
 
-    ``items`` is what read_items gives; models keep their order.
+    Columns: those of ``by``, n, correct, accuracy, accuracy_low, accuracy_high.
     """
     import pandas as pd
 
-    frame = items.assign(group=difficulty_groups(items)[0].astype(str), correct=items["verdict"] == "correct")
-    frame = pd.concat([frame[frame["group"] != ALL], frame.assign(group=ALL)])
     rows: list[dict[str, Any]] = []
-    for source in dict.fromkeys(frame["source"]):
-        for model in dict.fromkeys(frame["model"]):
-            own = frame[(frame["source"] == source) & (frame["model"] == model)]
-            for group, part in own.groupby("group"):  # "all" sorts behind the digits
-                row = {"source": source, "model": model, "group": group, "n": len(part)}
-                rows.append(row | share_with_band("accuracy", int(part["correct"].sum()), len(part)))
+    for key, group in items.groupby(list(by), sort=False, dropna=False):
+        correct = int((group["verdict"] == "correct").sum())
+        counts = dict(zip(by, key, strict=True)) | {"n": len(group), "correct": correct}
+        rows.append(counts | share_with_band("accuracy", correct, len(group)))
     return pd.DataFrame(rows)
+
+
+def accuracy_by_level(items: pd.DataFrame) -> pd.DataFrame:
+    """`accuracy_table` by source, model and level (``group``), easiest first, then over all levels (group ``all``)."""
+    import pandas as pd
+
+    frame = items.assign(group=difficulty_groups(items)[0]).sort_values("group", kind="stable")
+    frame = pd.concat([frame[frame["group"] != ALL], frame.assign(group=ALL)])
+    table = accuracy_table(frame.astype({"group": str}), by=("source", "model", "group"))
+    for name in ("model", "source"):  # rows of one source, and in it of one model, stand together
+        order = {value: place for place, value in enumerate(items[name].unique())}
+        table = table.sort_values(name, key=lambda column, order=order: column.map(order), kind="stable")
+    return table.reset_index(drop=True)
 
 
 def comparison_table(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], source: str) -> pd.DataFrame:

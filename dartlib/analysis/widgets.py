@@ -13,9 +13,8 @@ def explore(view: Callable[..., None], **controls: Any) -> None:
 
     ``controls`` has one entry per parameter of ``view``: a list to choose from, the least and greatest number of a
     slider (and its step), or a text to edit, which must be the parameter's default. They start at the defaults, which
-    is also what the headless output shows. A widget's output
-    travels to the front end and back to the kernel, one message per piece of it: a runner without a person needs
-    none of that and must not wait for it.
+    is also what the headless output shows. A widget's output travels to the front end and back to the kernel, one
+    message per piece of it: a runner without a person needs none of that and must not wait for it.
     """
     if not in_live_notebook():
         view()

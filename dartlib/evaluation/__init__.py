@@ -1,5 +1,5 @@
 """Benchmark runs: greedy answers from the same pool and grader as synthesis, accuracy with intervals."""
 
-from dartlib.evaluation.benchmark import EvaluationError, EvaluationReport, accuracy_table, evaluate
+from dartlib.evaluation.benchmark import EvaluationError, EvaluationReport, evaluate
 
-__all__ = ["EvaluationError", "EvaluationReport", "accuracy_table", "evaluate"]
+__all__ = ["EvaluationError", "EvaluationReport", "evaluate"]

@@ -19,7 +19,6 @@ from dartlib.grading import LENIENT_GRADER_VERSION
 from dartlib.queries import Template
 from dartlib.records import Query, Verdict, write_table_atomically
 from dartlib.sampling import Demand, SamplingReport, open_pool, sample
-from dartlib.statistics import wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,15 +88,3 @@ def _check_usable(items: pd.DataFrame, limit: float) -> None:
             f"{len(unusable)} of {len(items)} replies are cut by length or hold no answer: check template, stop "
             f"strings and max_tokens. Three of them:\n{examples}"
         )
-
-
-def accuracy_table(items: pd.DataFrame, by: Sequence[str] = ("source",)) -> pd.DataFrame:
-    """Accuracy with its Wilson 95 % interval per group of ``by``: columns ``by``, n, correct, accuracy, low, high."""
-    import pandas as pd
-
-    rows = []
-    for key, group in items.groupby(list(by), sort=True, dropna=False):
-        correct = int((group["verdict"] == Verdict.CORRECT.value).sum())
-        low, high = wilson_interval(correct, len(group))
-        rows.append([*key, len(group), correct, correct / len(group), low, high])
-    return pd.DataFrame(rows, columns=[*by, "n", "correct", "accuracy", "low", "high"])
