@@ -26,7 +26,8 @@ from dartlib.grading.algebra import Undefined
 from dartlib.grading.formulas import Rules, quick_leaf
 from dartlib.grading.items import compare_answers, nodes_of
 from dartlib.grading.notation import MAX_LENGTH, normalise, skeleton, tokenise
-from dartlib.grading.reading import Meaningless, Unreadable, read_answer
+from dartlib.grading.reading import Item, read_answer
+from dartlib.grading.reading_tokens import Meaningless, Unreadable
 
 MAX_FORMULA = 300  # characters of an answer that may reach SymPy
 _ROUNDING = re.compile(
@@ -82,14 +83,18 @@ def compare_fast(
         return Comparison(False, "text")
     rules = _rules(left, tolerance, query)
     try:
-        equal = compare_answers(read_answer(left), read_answer(right), rules, quick_leaf)
+        answers = read_answer(left), read_answer(right)
+        equal = compare_answers(*answers, rules, quick_leaf)
     except (Meaningless, Undefined):
         return Comparison(False, "undefined")
     except Unreadable:
         return _compare_unread(left, right)
+    items = answers[0][1] + answers[1][1]
     if equal is not None:
-        return Comparison(equal, _kind(left, right))
-    return _beyond_limits(left, right)
+        return Comparison(equal, _kind(items))
+    if max(len(left), len(right)) > MAX_FORMULA:
+        return Comparison(False, "limit:length")
+    return _beyond_limits(items)
 
 
 def compare_symbolic(*, gold: str, pred: str, tolerance: float | None = None, query: str | None = None) -> Comparison:
@@ -195,27 +200,18 @@ def exceeded_limit(text: str) -> str | None:
     return None
 
 
-def _beyond_limits(left: str, right: str) -> Comparison | None:
+def _beyond_limits(items: tuple[Item, ...]) -> Comparison | None:
     """Formulas that SymPy must not see; they have been compared by structure already."""
-    for text in (left, right):
-        if len(text) > MAX_FORMULA:
-            return Comparison(False, "limit:length")
-        for item in read_answer(text)[1]:
-            for node in nodes_of(item):
-                if name := algebra.exceeded_limit(node):
-                    return Comparison(False, f"limit:{name}")
-    return None
+    names = (algebra.exceeded_limit(node) for item in items for node in nodes_of(item))
+    name = next(filter(None, names), None)
+    return Comparison(False, f"limit:{name}") if name else None
 
 
-def _kind(left: str, right: str) -> str:
-    kinds = {item[0] for item in (*read_answer(left)[1], *read_answer(right)[1])}
-    if (
-        len(read_answer(left)[1]) != 1
-        or len(read_answer(right)[1]) != 1
-        or kinds & {"tuple", "set", "union", "matrix", "ratio"}
-    ):
+def _kind(items: tuple[Item, ...]) -> str:
+    """The rule that decided, by what both answers hold together."""
+    kinds = {item[0] for item in items}
+    if len(items) != 2 or kinds & {"tuple", "set", "union", "matrix", "ratio"}:
         return "collection"
     if "relation" in kinds:
         return "relation"
-    nodes = [node for text in (left, right) for item in read_answer(text)[1] for node in nodes_of(item)]
-    return "number" if all(node[0] == "num" for node in nodes) else "formula"
+    return "number" if all(item[1][0] == "num" for item in items) else "formula"

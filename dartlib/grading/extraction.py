@@ -151,21 +151,12 @@ def _trimmed(text: str) -> str:
 
 def _guess(text: str) -> str | None:
     """The last formula or number; else the last word on a statement's truth."""
-    spans = [
-        (match.end(), match.start())
-        for match in _FORMULA.finditer(text[-20_000:])
-        if len(match.group().strip("$\\()[] ")) > 1
-    ]
     tail = text[-20_000:]
-    covered = max(spans, default=(-1, -1))
-    numbers = [(match.end(), match.start()) for match in _NUMBER.finditer(tail) if match.start() >= covered[0]]
+    formulas = [match for match in _FORMULA.finditer(tail) if len(match.group().strip("$\\()[] ")) > 1]
+    numbers: list[str] = _NUMBER.findall(tail, formulas[-1].end() if formulas else 0)
     if numbers:
-        end, start = numbers[-1]
-        return tail[start:end]
-    if spans:
-        return clean_answer(tail[covered[1] : covered[0]]) or None
-    singles = _NUMBER.findall(tail)
-    if singles:
-        return str(singles[-1])
+        return numbers[-1]
+    if formulas:
+        return clean_answer(formulas[-1].group()) or None
     statements = _STATEMENT.findall(tail)
     return str(statements[-1]).capitalize() if statements else None

@@ -53,12 +53,6 @@ _DROPPED = frozenset(
 _NAMES = {"pi": "\\pi", "infinity": "\\infty", "inf": "\\infty", "oo": "\\infty", "union": "\\cup", "percent": "%",
           "degrees": "^\\circ", "degree": "^\\circ", "deg": "^\\circ", "asin": "\\arcsin", "acos": "\\arccos",
           "atan": "\\arctan", "cbrt": "\\cbrt"}  # fmt: skip
-_FONTS = (
-    "text|textbf|textit|textrm|textsf|textnormal|mathrm|mathbf|mathit|mathsf|mathcal|mathfrak|mbox|hbox|operatorname"
-    "|bm|boldsymbol|vec|overrightarrow|hat|bar|overline|underline|rm|emph|boxed|fbox"
-)
-_TEXT_FONTS = re.compile(r"\\(text|textbf|textit|textrm|textsf|textnormal|mathrm|mbox|hbox|rm)(?![a-z])")
-_FONT = re.compile(rf"\\(?:{_FONTS})\*?\s*\{{([^{{}}]*)\}}")
 _PLAIN_FONT = re.compile(r"\\(?:mathbf|mathit|mathsf|mathcal|bm|boldsymbol|emph|boxed|fbox)\*?\s*\{([^{}]*)\}")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _WORD = re.compile(r"(?<![\\A-Za-z⟦])([A-Za-z]{2,})(?![A-Za-z])")
