@@ -38,17 +38,23 @@ _FOR_SYMPY = re.compile(r"\\(?:int|iint|sum|prod|lim|partial|max|min|gcd)(?![a-z
 _COMMA = re.compile(r"\s*,\s*")
 _BASE = re.compile(r"\bbase\b|\b(?:binary|octal|hexadecimal|ternary)\b", re.IGNORECASE)
 _CHOICE = re.compile(
-    r"(?:(?i:option|choice|answer)\s*:?\s*)?\(?\s*([A-Ja-j])\s*\)?(?:[.:]\s.*|(?<=\))\s+[\w$\\].*)?", re.DOTALL
+    r"(?:(?i:(?:the )?(?:correct )?(?:option|choice|answer)\s*(?:is|:)?)\s*)?"
+    r"\(?\s*([A-Ja-j])\s*\)?(?:[.:]\s.*|(?<=\))\s+[\w$\\].*)?",
+    re.DOTALL,
 )
 _REFERENCE_CHOICE = re.compile(r"\(\s*[A-Za-z]\s*\)|[A-J]")
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 _SAYINGS = {
     "no solution": "no solution|no solutions|there is no solution|there are no solutions|\\emptyset|\\{ \\}",
+    "no real solution": "no real solution|no real solutions|there is no real solution|there are no real solutions",
+    "undefined": "undefined|not defined|it is undefined",
     "does not exist": "does not exist|dne|the limit does not exist|doesn't exist",
     "diverges": "diverges|divergent|the series diverges|the integral diverges|it diverges",
     "converges": "converges|convergent|the series converges|the integral converges|it converges",
-    "all real numbers": "all real numbers|all reals|\\mathbb R|\\mathbb ( R )|( - \\infty , \\infty )|r",
+    "all real numbers": "all real numbers|all reals|any real number|\\mathbb r|\\mathbb ( r )|x \\in \\mathbb ( r )"
+    "|( - \\infty , \\infty )|- \\infty < x < \\infty|r",
 }
+_ARTICLE = re.compile(r"^(?:the|an?) (?=[a-z]{3})")
 _CANONICAL_SAYING = {text: name for name, texts in _SAYINGS.items() for text in texts.split("|")}
 
 
@@ -127,7 +133,7 @@ def _compare_words(gold: str, pred: str) -> Comparison | None:
     truth = [_TRUTH.get(text.casefold()) for text in (plain_gold, plain_pred)]
     if None not in truth:
         return Comparison(truth[0] == truth[1], "text")
-    words = [skeleton(text).casefold() for text in (gold, pred)]
+    words = [_ARTICLE.sub("", skeleton(text).casefold()) for text in (gold, pred)]
     if words[0] == words[1] and _is_prose(gold):
         return Comparison(True, "text")
     sayings = [_CANONICAL_SAYING.get(text) for text in words]
@@ -145,7 +151,7 @@ def _only_words(text: str) -> bool:
 
 def _is_prose(text: str) -> bool:
     """Whether a word that belongs to no formula occurs."""
-    return any(re.fullmatch(r"⟦.*⟧|[A-Za-z]{3,}", token, re.DOTALL) for token in tokenise(text))
+    return any(re.fullmatch(r"⟦.*⟧|[A-Za-z]{3,}|[AaPp][Mm]", token, re.DOTALL) for token in tokenise(text))
 
 
 def _compare_unread(gold: str, pred: str) -> Comparison | None:

@@ -54,6 +54,16 @@ _NAMES = {"pi": "\\pi", "infinity": "\\infty", "inf": "\\infty", "oo": "\\infty"
           "degrees": "^\\circ", "degree": "^\\circ", "deg": "^\\circ", "asin": "\\arcsin", "acos": "\\arccos",
           "atan": "\\arctan", "cbrt": "\\cbrt"}  # fmt: skip
 _PLAIN_FONT = re.compile(r"\\(?:mathbf|mathit|mathsf|mathcal|bm|boldsymbol|emph|boxed|fbox)\*?\s*\{([^{}]*)\}")
+_HALF_DAY = re.compile(r"(?<![A-Za-z])([AaPp])\.\s?([Mm])\b\.?")  # a.m. and p.m.
+_REPEATING = re.compile(r"(?<![\d,])(\d{0,20})\.(\d{0,20})\s*\\(?:overline|bar|dot)\s*\{(\d{1,20})\}", re.ASCII)
+_SCALE = re.compile(r"(?<=\d)\s*(⟦?)\s*(thousand|million|billion|trillion)\b")
+_MINUTES = re.compile(r"(?<=\d)\s*\\?mins?\b(?!\s*[({_\\])")
+_SET_BUILDER = re.compile(r"\\\{ ?([a-z]) ?(?:\\mid|\||:)(.*)\\\}")
+_ZEROS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_COUNTS = {
+    word: str(count)
+    for count, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
+}
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _WORD = re.compile(r"(?<![\\A-Za-z⟦])([A-Za-z]{2,})(?![A-Za-z])")
 _TEXT = re.compile(
@@ -74,6 +84,7 @@ TOKEN = re.compile(
 def normalise(answer: str) -> str:
     """The answer in one spelling; words that were set in a text font stand between ⟦ and ⟧."""
     text = clean_answer(answer.replace("⟦", "").replace("⟧", "").replace("\x00", "�"))
+    text = _REPEATING.sub(_fraction, _HALF_DAY.sub(r"\1\2", text))
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: f"^{{{m.group().translate(_SUPERSCRIPTS)}}}", text)
     text = re.sub(r"[₀-₉]+", lambda m: f"_{{{m.group().translate(_SUBSCRIPTS)}}}", text).translate(_TRANSLATION)
     text = text.replace("\\\\%", "%").replace("\\%", "%").replace("\\$", " ").replace("$", " ")
@@ -84,13 +95,25 @@ def normalise(answer: str) -> str:
         text = _TEXT.sub(_as_words, _PLAIN_FONT.sub(r" \1 ", text))
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-z])|\\(?:degree|textdegree)(?![a-z])", " ⟦degree⟧ ", text)
     text = re.sub(r"\^\s*\{?((?:\s*\\prime\b)+)\s*\}?", lambda m: "'" * m.group(1).count("prime"), text)
-    text = _COMMAND.sub(_rename, text)
+    text = _MINUTES.sub(" minutes", _COMMAND.sub(_rename, text))
     text = _WORD.sub(_name, text)
     text = text.replace("**", "^").replace("<=", "\\le ").replace(">=", "\\ge ").replace("!=", "\\ne ")
     text = re.sub(r"\+\s?/\s?-|\+-(?=\s?[\d\\A-Za-z(])", "\\\\pm ", text)
     text = re.sub(r"\\(frac|binom)\s*(\d)\s*(\d)", r"\\\1{\2}{\3}", text)
+    text = _SCALE.sub(lambda match: f"*10^{{{_ZEROS[match.group(2)]}}} {match.group(1)}", text).replace("⟦⟧", "")
     text = re.sub(r"\s+", " ", text).strip()
-    return re.sub(r"[\s.,;:]+$", "", re.sub(r"^[\s,;:]+", "", text)) if not re.fullmatch(r"\d+\.", text) else text
+    text = re.sub(r"[\s.,;:]+$", "", re.sub(r"^[\s,;:]+", "", text)) if not re.fullmatch(r"\d+\.", text) else text
+    builder = _SET_BUILDER.fullmatch(text)
+    if builder and builder.group(1) in builder.group(2):  # {x | x > 3} is answered by x > 3
+        text = builder.group(2).strip()
+    return _COUNTS.get(text.strip("⟦⟧").casefold(), text)
+
+
+def _fraction(match: re.Match[str]) -> str:
+    """``0.1\\overline{6}`` as the fraction that it is."""
+    whole, fixed, period = match.groups()
+    value = int(whole + fixed + period) - int(whole + fixed or 0)
+    return f"\\frac{{{value}}}{{{10 ** len(fixed) * (10 ** len(period) - 1)}}}"
 
 
 def _as_words(match: re.Match[str]) -> str:

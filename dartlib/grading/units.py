@@ -9,7 +9,8 @@ _SAME = {
     "mm": "mm millimeter millimetre",
     "in": "inch inches", "ft": "ft foot feet", "yd": "yd yard", "mi": "mi mile", "g": "gram gm", "kg": "kg kilogram",
     "mg": "mg milligram", "lb": "lb lbs pound", "oz": "oz ounce", "s": "sec second", "min": "min minute",
-    "h": "hr hrs hour", "l": "liter litre", "ml": "ml milliliter", "degree": "degree deg", "mph": "mph",
+    "h": "hr hrs hour", "l": "liter litre", "ml": "ml milliliter", "degree": "degree deg",
+    "mi / h": "mph", "km / h": "kph kmh",
     "dollar": "dollar usd buck", "cent": "cent", "%": "% percent pct", "square": "square sq", "cubic": "cubic cu",
     "rad": "rad radian", "gal": "gal gallon", "week": "week", "day": "day", "month": "month", "year": "year yr",
 }  # fmt: skip
