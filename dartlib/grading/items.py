@@ -157,11 +157,12 @@ def _interval(operators: Sequence[str], sides: Sequence[Item]) -> Item | None:
 
 
 def _compare_kinds(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | None:
-    """Different kinds are different answers, but for sets that are intervals or lists in square brackets."""
+    """Different kinds are different answers, but for a column written as a tuple and a row as a list."""
     if {gold[0], pred[0]} == {"matrix", "tuple"}:
-        matrix, row = (gold, pred) if gold[0] == "matrix" else (pred, gold)
-        if len(matrix[1]) == 1 and row[1:3] == ("[", "]"):
-            return _compare_items(("tuple", "[", "]", matrix[1][0]), row, rules, leaf)
+        matrix, listed = (gold, pred) if gold[0] == "matrix" else (pred, gold)
+        column = all(len(row) == 1 for row in matrix[1])
+        if listed[1:3] == ("(", ")") if column else listed[1:3] == ("[", "]") and len(matrix[1]) == 1:
+            return _compare_items((*listed[:3], sum(matrix[1], ())), listed, rules, leaf)
     return False
 
 

@@ -58,6 +58,7 @@ _HALF_DAY = re.compile(r"(?<![A-Za-z])([AaPp])\.\s?([Mm])\b\.?")  # a.m. and p.m
 _REPEATING = re.compile(r"(?<![\d,])(\d{0,20})\.(\d{0,20})\s*\\(?:overline|bar|dot)\s*\{(\d{1,20})\}", re.ASCII)
 _SCALE = re.compile(r"(?<=\d)\s*(⟦?)\s*(thousand|million|billion|trillion)\b")
 _MINUTES = re.compile(r"(?<=\d)\s*\\?mins?\b(?!\s*[({_\\])")
+_ABOUT = re.compile(r"^(?:about|approximately|roughly) (?=[-\\\d.(])", re.IGNORECASE)
 _SET_BUILDER = re.compile(r"\\\{ ?([a-z]) ?(?:\\mid|\||:)(.*)\\\}")
 _ZEROS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _COUNTS = {
@@ -88,9 +89,9 @@ def normalise(answer: str) -> str:
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: f"^{{{m.group().translate(_SUPERSCRIPTS)}}}", text)
     text = re.sub(r"[₀-₉]+", lambda m: f"_{{{m.group().translate(_SUBSCRIPTS)}}}", text).translate(_TRANSLATION)
     text = text.replace("\\\\%", "%").replace("\\%", "%").replace("\\$", " ").replace("$", " ")
+    text = re.sub(r"(?<=\d)(?:\{,\}|,\s?\\!)\s?(?=\d)", ",", text)
     text = re.sub(r"(?<!\\)\\[ ,;:>]|(?<!\\)\\!|~", lambda m: "" if m.group() == "\\!" else " ", text)
     text = re.sub(r"\\(?:left|right)\s*\.", " ", text)
-    text = re.sub(r"(?<=\d)\{,\}(?=\d)|(?<=\d),\s?\\!(?=\d)", ",", text)
     for _ in range(3):  # a font inside a font
         text = _TEXT.sub(_as_words, _PLAIN_FONT.sub(r" \1 ", text))
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-z])|\\(?:degree|textdegree)(?![a-z])", " ⟦degree⟧ ", text)
@@ -106,6 +107,7 @@ def normalise(answer: str) -> str:
     builder = _SET_BUILDER.fullmatch(text)
     if builder and builder.group(1) in builder.group(2):  # {x | x > 3} is answered by x > 3
         text = builder.group(2).strip()
+    text = _ABOUT.sub("\\\\approx ", text)
     return _COUNTS.get(text.strip("⟦⟧").casefold(), text)
 
 

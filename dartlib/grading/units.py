@@ -16,7 +16,7 @@ _SAME = {
 }  # fmt: skip
 _CANONICAL = {word: name for name, words in _SAME.items() for word in words.split()}
 _SCALES = frozenset("hundred thousand million billion trillion dozen half third quarter".split())
-_IGNORED = frozenset("of a an the total per is are".split()) - {"per"}
+_IGNORED = frozenset("of a an the total old is are".split())
 # Words that say something else than a unit: never dropped from an answer.
 MEANINGFUL = frozenset(
     "and or not no if when where with for any all except between from less more greater least most than about plus "
