@@ -9,9 +9,12 @@ data: in doubt, the answers differ. The rules, in the order in which they are tr
   writes more digits; a rounded answer to an exact reference (33.3 for 100/3) is another number, unless the query
   asks for rounding; an absolute error bound counts where the item carries one (OlympiadBench, TheoremQA);
 * percent: ``50%`` is 0.5 and, as a question for a percentage wants, 50; 50 is not 0.5;
-* units: may be left out on one side; two different ones differ; letters are no units (2t is not 2);
-* tuples, intervals and lists in square brackets keep their order, sets and enumerations do not [``collection``];
-* relations [``relation``]: both sides must agree, or the equations be multiples; ``x = 5`` answers for 5;
+* units: may be left out on one side; two different ones differ; letters are no units (2t is not 2); "million" is a
+  factor, not a unit;
+* tuples, intervals and lists in square brackets keep their order, sets and enumerations do not; ``x < 2 or x > 3`` is
+  a union of intervals, a column of a matrix may be written as a tuple [``collection``];
+* relations [``relation``]: both sides must agree, or the equations be multiples; ``x = 5`` answers for 5, and
+  ``5/6 ≈ 0.833`` for either number, since it states both;
 * words [``text``]: compared as words.
 """
 

@@ -22,8 +22,8 @@ _END = r"(?=\n|<\|\w{1,20}\|>|</s>|$)"
 _REST = _LEAD + rf"([^\n]*?)(?=[.?]\s|{_END})"
 # "The answer is correct" says nothing of what it is.
 _REMARK = (
-    "in|not|that|to|given|found|obtained|based|correct|incorrect|wrong|reasonable|plausible|consistent|confirmed|verified"
-    "|valid|unique|clear|unclear|as|the same"
+    "in|not|that|to|given|found|obtained|based|correct|incorrect|wrong|reasonable|plausible|consistent with|confirmed"
+    "|verified|valid|unique|clear|unclear|as|the same"
 )
 PHRASES: tuple[re.Pattern[str], ...] = (
     re.compile(r"####[ \t]*([^\n]+?)" + _END),
