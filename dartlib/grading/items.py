@@ -96,7 +96,9 @@ def _compare_items(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | N
 
 def _is_approximated(item: Item) -> bool:
     """``5/6 ≈ 0.833``, but not ``x ≈ 0.833``."""
-    return item[0] == "relation" and item[1][-1] == "~" and not any(map(_has_symbols, item[2][-2:]))
+    if item[0] != "relation" or item[1][-1] != "~" or item[1].count("~") > 1:
+        return False
+    return not any(map(_has_symbols, item[2][-2:]))
 
 
 def _readings(item: Item) -> list[Item]:

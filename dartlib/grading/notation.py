@@ -59,6 +59,7 @@ _REPEATING = re.compile(r"(?<![\d,])(\d{0,20})\.(\d{0,20})\s*\\(?:overline|bar|d
 _SCALE = re.compile(r"(?<=\d)\s*(⟦?)\s*(thousand|million|billion|trillion)\b")
 _MINUTES = re.compile(r"(?<=\d)\s*\\?mins?\b(?!\s*[({_\\])")
 _ABOUT = re.compile(r"^(?:about|approximately|roughly) (?=[-\\\d.(])", re.IGNORECASE)
+_IN_TOTAL = re.compile(r"(?<=[\w}⟧]) ⟦?in (?:total|all)⟧?$")
 _SET_BUILDER = re.compile(r"\\\{ ?([a-z]) ?(?:\\mid|\||:)(.*)\\\}")
 _ZEROS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _COUNTS = {
@@ -107,7 +108,7 @@ def normalise(answer: str) -> str:
     builder = _SET_BUILDER.fullmatch(text)
     if builder and builder.group(1) in builder.group(2):  # {x | x > 3} is answered by x > 3
         text = builder.group(2).strip()
-    text = _ABOUT.sub("\\\\approx ", text)
+    text = _IN_TOTAL.sub("", _ABOUT.sub("\\\\approx ", text))
     return _COUNTS.get(text.strip("⟦⟧").casefold(), text)
 
 

@@ -105,7 +105,9 @@ class AnswerReader(FormulaReader):
         """The unit words at the reader's place, in one spelling; empty when there are none."""
         start = self.place
         while (token := self.token) is not None and token not in SEPARATORS:
-            if token.startswith("⟦") or token == "%" or is_unit_word(token) or token in "/-'" and self.place > start:
+            if token.startswith("⟦") or token == "%" or is_unit_word(token) or self.at_rate():
+                self.take()
+            elif token in "/-'" and self.place > start:
                 self.take()
             elif token == "^" and self.place > start:
                 self.take()

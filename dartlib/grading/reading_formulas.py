@@ -76,7 +76,7 @@ class FormulaReader(TokenReader):
                 factors = _mixed_fraction(factors, factor)
             else:
                 factors.append(algebra.power(factor, MINUS_ONE) if divide else factor)
-            if self.token in ("*", "/"):
+            if self.token in ("*", "/") and not self.at_rate():
                 divide = self.take() == "/"
                 if self.token in ("+", "-"):  # 3 * -2
                     factors.append(_SIGNS[self.take()])
@@ -84,6 +84,10 @@ class FormulaReader(TokenReader):
                 divide = False
             else:
                 return algebra.multiply(factors)
+
+    def at_rate(self) -> bool:
+        """Whether a unit goes on with "/day"."""
+        return self.token == "/" and self.next_token is not None and is_unit_word(self.next_token.strip("⟦⟧"))
 
     def _mixed_number(self, factors: list[Node], numerator: Node, before: str) -> list[Node]:
         """``1 3/4`` is one and three quarters; any other number beside a number is unreadable."""
