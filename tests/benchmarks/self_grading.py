@@ -29,11 +29,16 @@ sys.path.append(str(Path(__file__).parents[1]))
 from grading_references import NAMES, Reference, read_references, same_pairs, unequal_pairs  # noqa: E402
 from grading_rewrites import REWRITES  # noqa: E402
 
-SAMPLE = 300  # references of each benchmark whose rewrites and edits are graded
+SAMPLE = 100  # references of each benchmark whose rewrites and edits are graded
 SEED = 20240618
 SECONDS = 15.0  # for one answer of math-verify, whose own limit is 5 seconds for each of three steps
 MEMORY = 4 << 30  # bytes of its process
 THEIRS = "math-verify parse + verify"
+WRAPPING = {
+    "delimited",
+    "displayed",
+    "emphasised",
+}  # rewrites of what is around a formula: math-verify reads none in a box
 
 Pairs = Sequence[tuple[Reference, str]]
 
@@ -108,11 +113,18 @@ def measure(name: str, folder: Path, theirs: MathVerify) -> list[dict[str, objec
     references = read_references(folder, name)
     sample = random.Random(SEED).sample(references, SAMPLE)
     plain = [(ref, ref.answer) for ref in references]
-    same = [(ref, text) for ref, _, text in same_pairs(sample)]
+    same = same_pairs(sample)
+    written = [(ref, text) for ref, kind, text in same if kind not in WRAPPING]
+    wrapped = [(ref, text) for ref, kind, text in same if kind in WRAPPING]
     unequal, excluded = unequal_pairs(sample)
     part = f"of {SAMPLE} sampled"
     rows = []
-    for pairs, what in ((plain, f"as they are, of {len(references)}"), (same, f"in other notation, {part}")):
+    checks = {
+        f"as they are, of {len(references)}": plain,
+        f"in other notation, {part}": written,
+        f"in other delimiters or emphasis, {part}": wrapped,
+    }
+    for what, pairs in checks.items():
         failed = [failing(pairs, judge(pairs)) for judge in (ours, theirs.judge)]
         rows.append(row(f"{name}: failing references {what}", *map(len, failed), THEIRS, "references"))
         print(f"{name}: failing with ours: {[ref.answer for ref in failed[0]]}")
