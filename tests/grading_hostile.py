@@ -72,6 +72,7 @@ def hostile_answers() -> list[str]:
     answers += [*_ODD, *(frame.format(text) for text in _ODD for frame in _FRAMES[:5])]
     answers += [opening * n + "5" + closing * n for n in (5, 50, 500, 1900) for opening, closing in _NESTED]
     answers += [unit * (size // len(unit)) for unit in _REPEATED for size in (300, 3999, 100_000)]
+    answers += [unit * (3990 // len(unit)) + "1" for unit in _REPEATED]  # with something to end on
     answers += ["x" * 2_000_000, "9" * 2_000_000, "(" * 1_000_000, "\\frac{1}{" * 200_000, "5," * 500_000]
     answers.append(" " * 1_000_000 + "5")
     rng = random.Random(0)
@@ -89,5 +90,5 @@ _REPEATED = (
     "5 ", "5,", "5+", "5*", "5^", "5!", "\\pm 5 ", "\\frac", "\\text{a}", "a ", "ab ", "a=", "(1,2),", "\\{1\\},",
     "-", "\\ ",
     "\\left(", "1,000,", "\\cup ", "and ", "5 \\text{ m} ", "''", "x_{1}", "\\sin ", "|x|", ".5", "0.", "\\\\",
-    "&", "½",
+    "&", "½", "1\\approx ", "1:", "x<1 or ", "1 million ", "5/day", "x_", "2*-",
 )  # fmt: skip

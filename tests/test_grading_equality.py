@@ -15,7 +15,8 @@ from dartlib.grading import algebra, answers_equal, explain, extract_answer
 from dartlib.grading.equality import compare_fast, exceeded_limit
 from dartlib.grading.explanation import RULES
 from dartlib.grading.notation import normalise
-from dartlib.grading.reading import Unreadable, read_answer
+from dartlib.grading.reading import read_answer
+from dartlib.grading.reading_tokens import Unreadable
 from dartlib.records import Verdict
 
 TABLE = Path(__file__).with_name("grading_cases.tsv")

@@ -61,6 +61,23 @@ CASES = [
     ("\\boxed{\\text{(B)}}", "\\text{(B)}"),
     ("The answer is 1:03 PM.", "1:03 PM"),
     ("A: 45%", "45%"),
+    # a remark about the answer says nothing of what it is
+    ("\\boxed{5}. We check that the answer is correct.", "5"),
+    ("\\boxed{5}. So the answer is indeed reasonable.", "5"),
+    ("\\boxed{5}. The answer is the same for all of them.", "5"),
+    ("The answer is therefore 5.", "5"),
+    ("The answers are 3 and 5.", "3 and 5"),
+    ("\\boxed{5}. Both answers are positive.", "5"),
+    ("The correct option is (C).", "(C)"),
+    ("Is the answer is 5? Yes", "5"),
+    ("A: 6 (since 2*3 = 6)", "6"),
+    ("**Answer**\n42", "42"),
+    ("# Answer\n\n\\frac{1}{2}", "\\frac{1}{2}"),
+    ("A: 5<|endoftext|>", "5"),
+    ("#### 5</s>", "5"),
+    ('{"answer": 5, "unit": "cm"}', "5"),
+    ('{"answer": 5,\n"unit": "cm"}', "5"),
+    ('{"Answer": ["1", "2"], "unit": ""}', '["1", "2"]'),
 ]
 
 

@@ -117,6 +117,51 @@ def test_works_under_a_running_loop_from_a_thread_and_in_parallel() -> None:
     assert results == [SLOW_GRADE] * 40
 
 
+def test_grading_without_async_inside_a_running_loop() -> None:
+    """As ``explain`` does in a notebook, whose kernel runs one."""
+
+    async def cell() -> list[Graded]:
+        with GradingPool() as pool:
+            return pool.grade_many([SLOW])
+
+    assert asyncio.run(cell()) == [SLOW_GRADE]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_works_in_a_daemonic_process_of_a_program_without_a_file(method: str) -> None:
+    """Daemons may not have children by ``multiprocessing``, and ``python -c`` has no ``__main__`` to import."""
+    code = f"""
+import multiprocessing
+from dartlib.grading import explain
+context = multiprocessing.get_context("{method}")
+with context.Pool(2) as pool:  # daemons
+    texts = ["\\\\boxed{{2\\\\sqrt{{2}}}}", "\\\\boxed{{3\\\\sqrt{{2}}}}"]
+    calls = [pool.apply_async(explain, kwds=dict(gold="\\\\sqrt{{8}}", response=text)) for text in texts]
+    print([call.get(120).reason for call in calls])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=_root(), timeout=200)
+    assert done.stdout == "['symbolic', 'formula']\n", done.stderr
+
+
+@pytest.mark.slow
+def test_works_in_the_workers_of_xdist_side_by_side(tmp_path: Path) -> None:
+    (tmp_path / "test_side.py").write_text(f"""
+import os
+import pytest
+from dartlib.grading import explain
+
+@pytest.mark.parametrize("number", range(4))
+def test_one(number):
+    assert os.environ["PYTEST_XDIST_WORKER"] in ("gw0", "gw1")
+    assert explain(gold={SLOW[0].reference_answer!r}, response={SLOW[1]!r}).reason == "symbolic"
+""")
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(_root())}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=250)
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_close_leaves_no_process_and_ends_a_busy_worker_at_once() -> None:
     pool = GradingPool(seconds_per_item=60)
     pool.grade_many([SLOW])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
-import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from grading_references import NAMES, Reference, read_references
-from grading_rewrites import REWRITES, edits, known_unequal, rewrites
+from grading_references import NAMES, Reference, read_references, same_pairs, unequal_pairs
+from grading_rewrites import REWRITES
 
 from dartlib.grading import GradingPool
 from dartlib.records import Query, Verdict
@@ -24,7 +22,6 @@ ITEMS = {
     "theoremqa": 800,
 }
 FAILING = 3  # references per benchmark of which any rewrite may fail
-DECIMAL = 1e-6  # relative: edits of a decimal reference inside the stated precision are left out, and counted
 EDITS_ALLOWED = 0.001  # share of edited or foreign references that may be judged equal
 
 
@@ -43,14 +40,12 @@ def _sample(folder: Path, name: str, slow: bool) -> list[Reference]:
 @pytest.mark.parametrize("name", NAMES)
 def test_references_equal_themselves_in_other_notation(test_data: Path, name: str, slow: bool) -> None:
     references = _sample(test_data, name, slow)
-    checks = [
-        (ref, kind, text) for ref in references for kind, text in {"same": ref.answer, **rewrites(ref.answer)}.items()
-    ]
+    checks = same_pairs(references)
     inapplicable = len(REWRITES) * len(references) - len(checks) + len(references)
     with GradingPool() as pool:
         graded = pool.grade_many((_query(ref), f"\\boxed{{{text}}}", "stop") for ref, _, text in checks)
     failed = {
-        ref.answer: (kind, text, grade[2])
+        ref: (kind, text, grade[2])
         for (ref, kind, text), grade in zip(checks, graded, strict=True)
         if grade[1] is not Verdict.CORRECT
     }
@@ -62,13 +57,7 @@ def test_references_equal_themselves_in_other_notation(test_data: Path, name: st
 @pytest.mark.parametrize("name", NAMES)
 def test_edited_and_foreign_references_differ(test_data: Path, name: str, slow: bool) -> None:
     references = _sample(test_data, name, slow)
-    pairs = [(ref, text) for ref in references for text in edits(ref.answer).values()]
-    excluded = sum(_within_precision(ref.answer, text) for ref, text in pairs)
-    pairs = [(ref, text) for ref, text in pairs if not _within_precision(ref.answer, text)]
-    rng = random.Random(0)
-    for ref in references:
-        others = [other.answer for other in rng.sample(references, 8)]
-        pairs += [(ref, other) for other in others if known_unequal(ref.answer, other)]
+    pairs, excluded = unequal_pairs(references)
     with GradingPool() as pool:
         graded = pool.grade_many((_query(ref), f"\\boxed{{{text}}}", "stop") for ref, text in pairs)
     equal = [
@@ -78,20 +67,6 @@ def test_edited_and_foreign_references_differ(test_data: Path, name: str, slow: 
     ]
     assert len(pairs) > 2 * len(references) and excluded < 0.05 * len(pairs)
     assert len(equal) <= EDITS_ALLOWED * len(pairs), equal
-
-
-def _within_precision(reference: str, edited: str) -> bool:
-    if "." not in reference:
-        return False
-    plain = [
-        re.sub(r"[$ ]|\\[,;]", "", text).replace("\\times10^{", "e").rstrip("}") for text in (reference, edited[:-4])
-    ]
-    try:
-        value, other = float(plain[0]), float(plain[1] if edited.endswith((" + 1", " - 1")) else edited)
-    except ValueError:
-        return False
-    other += edited.endswith(" + 1") - edited.endswith(" - 1")
-    return abs(value - other) <= DECIMAL * abs(value)
 
 
 def test_labelled_responses(test_data: Path) -> None:

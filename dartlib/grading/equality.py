@@ -9,9 +9,12 @@ data: in doubt, the answers differ. The rules, in the order in which they are tr
   writes more digits; a rounded answer to an exact reference (33.3 for 100/3) is another number, unless the query
   asks for rounding; an absolute error bound counts where the item carries one (OlympiadBench, TheoremQA);
 * percent: ``50%`` is 0.5 and, as a question for a percentage wants, 50; 50 is not 0.5;
-* units: may be left out on one side; two different ones differ; letters are no units (2t is not 2);
-* tuples, intervals and lists in square brackets keep their order, sets and enumerations do not [``collection``];
-* relations [``relation``]: both sides must agree, or the equations be multiples; ``x = 5`` answers for 5;
+* units: may be left out on one side; two different ones differ; letters are no units (2t is not 2); "million" is a
+  factor, not a unit;
+* tuples, intervals and lists in square brackets keep their order, sets and enumerations do not; ``x < 2 or x > 3`` is
+  a union of intervals, a column of a matrix may be written as a tuple [``collection``];
+* relations [``relation``]: both sides must agree, or the equations be multiples; ``x = 5`` answers for 5, and
+  ``5/6 ≈ 0.833`` for either number, since it states both;
 * words [``text``]: compared as words.
 """
 
@@ -26,7 +29,8 @@ from dartlib.grading.algebra import Undefined
 from dartlib.grading.formulas import Rules, quick_leaf
 from dartlib.grading.items import compare_answers, nodes_of
 from dartlib.grading.notation import MAX_LENGTH, normalise, skeleton, tokenise
-from dartlib.grading.reading import Meaningless, Unreadable, read_answer
+from dartlib.grading.reading import Item, read_answer
+from dartlib.grading.reading_tokens import Meaningless, Unreadable
 
 MAX_FORMULA = 300  # characters of an answer that may reach SymPy
 _ROUNDING = re.compile(
@@ -37,17 +41,23 @@ _FOR_SYMPY = re.compile(r"\\(?:int|iint|sum|prod|lim|partial|max|min|gcd)(?![a-z
 _COMMA = re.compile(r"\s*,\s*")
 _BASE = re.compile(r"\bbase\b|\b(?:binary|octal|hexadecimal|ternary)\b", re.IGNORECASE)
 _CHOICE = re.compile(
-    r"(?:(?i:option|choice|answer)\s*:?\s*)?\(?\s*([A-Ja-j])\s*\)?(?:[.:]\s.*|(?<=\))\s+[\w$\\].*)?", re.DOTALL
+    r"(?:(?i:(?:the )?(?:correct )?(?:option|choice|answer)\s*(?:is|:)?)\s*)?"
+    r"\(?\s*([A-Ja-j])\s*\)?(?:[.:]\s.*|(?<=\))\s+[\w$\\].*)?",
+    re.DOTALL,
 )
 _REFERENCE_CHOICE = re.compile(r"\(\s*[A-Za-z]\s*\)|[A-J]")
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 _SAYINGS = {
     "no solution": "no solution|no solutions|there is no solution|there are no solutions|\\emptyset|\\{ \\}",
+    "no real solution": "no real solution|no real solutions|there is no real solution|there are no real solutions",
+    "undefined": "undefined|not defined|it is undefined",
     "does not exist": "does not exist|dne|the limit does not exist|doesn't exist",
     "diverges": "diverges|divergent|the series diverges|the integral diverges|it diverges",
     "converges": "converges|convergent|the series converges|the integral converges|it converges",
-    "all real numbers": "all real numbers|all reals|\\mathbb R|\\mathbb ( R )|( - \\infty , \\infty )|r",
+    "all real numbers": "all real numbers|all reals|any real number|\\mathbb r|\\mathbb ( r )|x \\in \\mathbb ( r )"
+    "|( - \\infty , \\infty )|- \\infty < x < \\infty|r",
 }
+_ARTICLE = re.compile(r"^(?:the|an?) (?=[a-z]{3})")
 _CANONICAL_SAYING = {text: name for name, texts in _SAYINGS.items() for text in texts.split("|")}
 
 
@@ -82,14 +92,18 @@ def compare_fast(
         return Comparison(False, "text")
     rules = _rules(left, tolerance, query)
     try:
-        equal = compare_answers(read_answer(left), read_answer(right), rules, quick_leaf)
+        answers = read_answer(left), read_answer(right)
+        equal = compare_answers(*answers, rules, quick_leaf)
     except (Meaningless, Undefined):
         return Comparison(False, "undefined")
     except Unreadable:
         return _compare_unread(left, right)
+    items = answers[0][1] + answers[1][1]
     if equal is not None:
-        return Comparison(equal, _kind(left, right))
-    return _beyond_limits(left, right)
+        return Comparison(equal, _kind(items))
+    if max(len(left), len(right)) > MAX_FORMULA:
+        return Comparison(False, "limit:length")
+    return _beyond_limits(items)
 
 
 def compare_symbolic(*, gold: str, pred: str, tolerance: float | None = None, query: str | None = None) -> Comparison:
@@ -122,7 +136,7 @@ def _compare_words(gold: str, pred: str) -> Comparison | None:
     truth = [_TRUTH.get(text.casefold()) for text in (plain_gold, plain_pred)]
     if None not in truth:
         return Comparison(truth[0] == truth[1], "text")
-    words = [skeleton(text).casefold() for text in (gold, pred)]
+    words = [_ARTICLE.sub("", skeleton(text).casefold()) for text in (gold, pred)]
     if words[0] == words[1] and _is_prose(gold):
         return Comparison(True, "text")
     sayings = [_CANONICAL_SAYING.get(text) for text in words]
@@ -140,7 +154,7 @@ def _only_words(text: str) -> bool:
 
 def _is_prose(text: str) -> bool:
     """Whether a word that belongs to no formula occurs."""
-    return any(re.fullmatch(r"⟦.*⟧|[A-Za-z]{3,}", token, re.DOTALL) for token in tokenise(text))
+    return any(re.fullmatch(r"⟦.*⟧|[A-Za-z]{3,}|[AaPp][Mm]", token, re.DOTALL) for token in tokenise(text))
 
 
 def _compare_unread(gold: str, pred: str) -> Comparison | None:
@@ -195,27 +209,18 @@ def exceeded_limit(text: str) -> str | None:
     return None
 
 
-def _beyond_limits(left: str, right: str) -> Comparison | None:
+def _beyond_limits(items: tuple[Item, ...]) -> Comparison | None:
     """Formulas that SymPy must not see; they have been compared by structure already."""
-    for text in (left, right):
-        if len(text) > MAX_FORMULA:
-            return Comparison(False, "limit:length")
-        for item in read_answer(text)[1]:
-            for node in nodes_of(item):
-                if name := algebra.exceeded_limit(node):
-                    return Comparison(False, f"limit:{name}")
-    return None
+    names = (algebra.exceeded_limit(node) for item in items for node in nodes_of(item))
+    name = next(filter(None, names), None)
+    return Comparison(False, f"limit:{name}") if name else None
 
 
-def _kind(left: str, right: str) -> str:
-    kinds = {item[0] for item in (*read_answer(left)[1], *read_answer(right)[1])}
-    if (
-        len(read_answer(left)[1]) != 1
-        or len(read_answer(right)[1]) != 1
-        or kinds & {"tuple", "set", "union", "matrix", "ratio"}
-    ):
+def _kind(items: tuple[Item, ...]) -> str:
+    """The rule that decided, by what both answers hold together."""
+    kinds = {item[0] for item in items}
+    if len(items) != 2 or kinds & {"tuple", "set", "union", "matrix", "ratio"}:
         return "collection"
     if "relation" in kinds:
         return "relation"
-    nodes = [node for text in (left, right) for item in read_answer(text)[1] for node in nodes_of(item)]
-    return "number" if all(node[0] == "num" for node in nodes) else "formula"
+    return "number" if all(item[1][0] == "num" for item in items) else "formula"

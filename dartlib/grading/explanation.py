@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from dartlib.grading.algebra import Node
 from dartlib.grading.notation import MAX_LENGTH, normalise
 from dartlib.grading.pool import GradingPool
-from dartlib.grading.reading import Item, Unreadable, read_answer
+from dartlib.grading.reading import Item, read_answer
+from dartlib.grading.reading_tokens import Unreadable
 from dartlib.records import Query, Verdict
 
 # Reason code -> the rule in one sentence, with why it is so.

@@ -16,25 +16,37 @@ from collections.abc import Callable, Iterator
 MAX_ANSWER = 4001  # characters kept of an answer: one more than are ever compared
 _MAX_FIELDS = 100  # JSON fields looked at, from the last one back: keeps hostile text linear
 _LEAD = r"[ \t*_:]*(?:\n{1,2}[ \t*_]*(?!```))?"
-# A phrase's answer ends at the line's end or at a full stop followed by a space. Every pattern is linear in
-# the text: one scan, no nested repetition.
-_REST = _LEAD + r"([^\n]*?)(?=\.\s|\n|$)"
+# A phrase's answer ends at the line's end, at a stop followed by a space, or at a model's end-of-text mark. Every
+# pattern is linear in the text: one scan, no nested repetition.
+_END = r"(?=\n|<\|\w{1,20}\|>|</s>|$)"
+_REST = _LEAD + rf"([^\n]*?)(?=[.?]\s|{_END})"
+# "The answer is correct" says nothing of what it is.
+_REMARK = (
+    "in|not|that|to|given|found|obtained|based|correct|incorrect|wrong|reasonable|plausible|consistent with|confirmed"
+    "|verified|valid|unique|clear|unclear|as|the same"
+)
 PHRASES: tuple[re.Pattern[str], ...] = (
-    re.compile(r"####[ \t]*([^\n]+)"),
-    re.compile(r"\banswer[*_]{0,3}[ \t]+is\b(?![ \t]+(?:in|not|that|to|given|found|obtained|based)\b)" + _REST, re.I),
+    re.compile(r"####[ \t]*([^\n]+?)" + _END),
+    re.compile(
+        r"\b(?:answer|correct (?:option|choice))[*_]{0,3}[ \t]+is\b"
+        r"(?:[ \t]+(?:therefore|thus|then|hence|indeed|also|still|simply|just)\b)?+"
+        rf"(?![ \t]+(?:{_REMARK})\b)" + _REST,
+        re.I,
+    ),
+    re.compile(r"\banswers[*_]{0,3}[ \t]+are\b(?=[ \t*_:]{0,9}[-$\\(\d])" + _REST, re.I),
     re.compile(r"\bfinal[ \t]+answer[*_]{0,3}[ \t]*(?::|[*_]{0,3}\n)" + _REST, re.I),
     re.compile(r"(?:^|\n)[ \t*_#>-]{0,8}(?:answer|a)[*_]{0,3}:" + _REST, re.I),
-    re.compile(r"(?:^|\n)#{1,6}[ \t]*answer[ \t]*\n" + _REST, re.I),
+    re.compile(r"(?:^|\n)[#*]{1,6}[ \t]*answer[ \t*]*\n" + _REST, re.I),
 )
-_FIELD = re.compile(r'answer"[ \t\n]{0,9}:[ \t\n]{0,9}')
+_FIELD = re.compile(r'[Aa]nswer"[ \t\n]{0,9}:[ \t\n]{0,9}')
 _FIELD_END = re.compile(r'(?<!\\)"(?=[ \t]{0,9}(?:[,}\n`]|$))|\n[ \t]{0,9}[}`]')
-_BARE_END = re.compile(r"[\n}`]")
+_BARE_END = re.compile(r'[\n}`]|,[ \t]{0,9}(?:\n|"\w{1,40}"[ \t]{0,9}:)')
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")
 _BARE_BOX = re.compile(r"\\boxed\s*([^\s{}$\\.,]+)")
 _FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?%?")
 _STATEMENT = re.compile(r"\bstatement\s+is\s+(?:therefore\s+|thus\s+)?[*_]*(true|false)\b", re.I)
-_REASON = re.compile(r"(?:,\s+as|,?\s+(?:because|since|which|where|so that))\b.*", re.I | re.DOTALL)
+_REASON = re.compile(r"(?:,\s+as|,?\s+\(?(?:because|since|which|where|so that))\b.*", re.I | re.DOTALL)
 _PRELUDE = re.compile(
     r"(?:the|an?|simply|just|equal|exactly|[a-z]{4,12})(?:\s+[a-z]{1,12}){0,4}\s+(?=\$|\\\(|\\boxed)", re.I
 )
@@ -151,21 +163,12 @@ def _trimmed(text: str) -> str:
 
 def _guess(text: str) -> str | None:
     """The last formula or number; else the last word on a statement's truth."""
-    spans = [
-        (match.end(), match.start())
-        for match in _FORMULA.finditer(text[-20_000:])
-        if len(match.group().strip("$\\()[] ")) > 1
-    ]
     tail = text[-20_000:]
-    covered = max(spans, default=(-1, -1))
-    numbers = [(match.end(), match.start()) for match in _NUMBER.finditer(tail) if match.start() >= covered[0]]
+    formulas = [match for match in _FORMULA.finditer(tail) if len(match.group().strip("$\\()[] ")) > 1]
+    numbers: list[str] = _NUMBER.findall(tail, formulas[-1].end() if formulas else 0)
     if numbers:
-        end, start = numbers[-1]
-        return tail[start:end]
-    if spans:
-        return clean_answer(tail[covered[1] : covered[0]]) or None
-    singles = _NUMBER.findall(tail)
-    if singles:
-        return str(singles[-1])
+        return numbers[-1]
+    if formulas:
+        return clean_answer(formulas[-1].group()) or None
     statements = _STATEMENT.findall(tail)
     return str(statements[-1]).capitalize() if statements else None

@@ -24,6 +24,7 @@ def compare_answers(
 ) -> bool | None:
     """Whole answers: an enumeration is unordered, a list in square brackets or by spaces is not."""
     (gold_ordered, golds), (pred_ordered, preds) = gold, pred
+    golds, preds = _united(golds, preds), _united(preds, golds)
     if len(golds) == 1 and len(preds) == 1:
         return _compare_items(golds[0], preds[0], rules, leaf)
     golds, gold_ordered = _opened(golds, gold_ordered, len(preds) > 1)
@@ -34,6 +35,15 @@ def compare_answers(
     if gold_ordered or pred_ordered:
         return _all(_compare_items(g, p, rules, leaf) for g, p in zip(golds, preds, strict=True))
     return _matched(golds, preds, rules, leaf)
+
+
+def _united(items: tuple[Item, ...], other: tuple[Item, ...]) -> tuple[Item, ...]:
+    """``x < 2 or x > 3`` and several intervals as their union, where the other answer is one."""
+    if len(items) > 1 and len(other) == 1 and (union := _simplified(other[0], items[0]))[0] == "union":
+        parts = [_simplified(item, union) for item in items]
+        if all(part[0] in ("tuple", "set") for part in parts):
+            return (("union", tuple(sorted(parts, key=repr))),)
+    return items
 
 
 def _opened(items: tuple[Item, ...], ordered: bool, other_is_bare: bool) -> tuple[tuple[Item, ...], bool]:
@@ -56,6 +66,9 @@ def _spread(items: tuple[Item, ...]) -> tuple[Item, ...]:
 
 def _compare_items(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | None:
     """Two items of whatever kinds."""
+    if _is_approximated(gold) != _is_approximated(pred):  # of two, both sides must agree
+        readings = [(g, p) for g in _readings(gold) for p in _readings(pred)]
+        return _any(_compare_items(g, p, rules, leaf) for g, p in readings)
     gold, pred = _simplified(gold, pred), _simplified(pred, gold)
     if gold == pred:
         return True
@@ -79,6 +92,22 @@ def _compare_items(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | N
     if gold[0] == "tuple" and gold[1:3] != pred[1:3]:
         return False
     return _all(_compare_items(g, p, rules, leaf) for g, p in zip(gold[-1], pred[-1], strict=True))
+
+
+def _is_approximated(item: Item) -> bool:
+    """``5/6 ≈ 0.833``, but not ``x ≈ 0.833``."""
+    if item[0] != "relation" or item[1][-1] != "~" or item[1].count("~") > 1:
+        return False
+    return not any(map(_has_symbols, item[2][-2:]))
+
+
+def _readings(item: Item) -> list[Item]:
+    """A value with its approximation stands for either."""
+    if not _is_approximated(item):
+        return [item]
+    _, operators, (*named, exact, rounded) = item
+    sides = [(*named, value) for value in (exact, rounded)]
+    return [("relation", operators[:-1], each) for each in sides] if named else [exact, rounded]
 
 
 def _simplified(item: Item, other: Item) -> Item:
@@ -130,11 +159,12 @@ def _interval(operators: Sequence[str], sides: Sequence[Item]) -> Item | None:
 
 
 def _compare_kinds(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | None:
-    """Different kinds are different answers, but for sets that are intervals or lists in square brackets."""
+    """Different kinds are different answers, but for a column written as a tuple and a row as a list."""
     if {gold[0], pred[0]} == {"matrix", "tuple"}:
-        matrix, row = (gold, pred) if gold[0] == "matrix" else (pred, gold)
-        if len(matrix[1]) == 1 and row[1:3] == ("[", "]"):
-            return _compare_items(("tuple", "[", "]", matrix[1][0]), row, rules, leaf)
+        matrix, listed = (gold, pred) if gold[0] == "matrix" else (pred, gold)
+        column = all(len(row) == 1 for row in matrix[1])
+        if listed[1:3] == ("(", ")") if column else listed[1:3] == ("[", "]") and len(matrix[1]) == 1:
+            return _compare_items((*listed[:3], sum(matrix[1], ())), listed, rules, leaf)
     return False
 
 

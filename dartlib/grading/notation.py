@@ -53,13 +53,19 @@ _DROPPED = frozenset(
 _NAMES = {"pi": "\\pi", "infinity": "\\infty", "inf": "\\infty", "oo": "\\infty", "union": "\\cup", "percent": "%",
           "degrees": "^\\circ", "degree": "^\\circ", "deg": "^\\circ", "asin": "\\arcsin", "acos": "\\arccos",
           "atan": "\\arctan", "cbrt": "\\cbrt"}  # fmt: skip
-_FONTS = (
-    "text|textbf|textit|textrm|textsf|textnormal|mathrm|mathbf|mathit|mathsf|mathcal|mathfrak|mbox|hbox|operatorname"
-    "|bm|boldsymbol|vec|overrightarrow|hat|bar|overline|underline|rm|emph|boxed|fbox"
-)
-_TEXT_FONTS = re.compile(r"\\(text|textbf|textit|textrm|textsf|textnormal|mathrm|mbox|hbox|rm)(?![a-z])")
-_FONT = re.compile(rf"\\(?:{_FONTS})\*?\s*\{{([^{{}}]*)\}}")
 _PLAIN_FONT = re.compile(r"\\(?:mathbf|mathit|mathsf|mathcal|bm|boldsymbol|emph|boxed|fbox)\*?\s*\{([^{}]*)\}")
+_HALF_DAY = re.compile(r"(?<![A-Za-z])([AaPp])\.\s?([Mm])\b\.?")  # a.m. and p.m.
+_REPEATING = re.compile(r"(?<![\d,])(\d{0,20})\.(\d{0,20})\s*\\(?:overline|bar|dot)\s*\{(\d{1,20})\}", re.ASCII)
+_SCALE = re.compile(r"(?<=\d)\s*(⟦?)\s*(thousand|million|billion|trillion)\b")
+_MINUTES = re.compile(r"(?<=\d)\s*\\?mins?\b(?!\s*[({_\\])")
+_ABOUT = re.compile(r"^(?:about|approximately|roughly) (?=[-\\\d.(])", re.IGNORECASE)
+_IN_TOTAL = re.compile(r"(?<=[\w}⟧]) ⟦?in (?:total|all)⟧?$")
+_SET_BUILDER = re.compile(r"\\\{ ?([a-z]) ?(?:\\mid|\||:)(.*)\\\}")
+_ZEROS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_COUNTS = {
+    word: str(count)
+    for count, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
+}
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _WORD = re.compile(r"(?<![\\A-Za-z⟦])([A-Za-z]{2,})(?![A-Za-z])")
 _TEXT = re.compile(
@@ -80,23 +86,37 @@ TOKEN = re.compile(
 def normalise(answer: str) -> str:
     """The answer in one spelling; words that were set in a text font stand between ⟦ and ⟧."""
     text = clean_answer(answer.replace("⟦", "").replace("⟧", "").replace("\x00", "�"))
+    text = _REPEATING.sub(_fraction, _HALF_DAY.sub(r"\1\2", text))
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: f"^{{{m.group().translate(_SUPERSCRIPTS)}}}", text)
     text = re.sub(r"[₀-₉]+", lambda m: f"_{{{m.group().translate(_SUBSCRIPTS)}}}", text).translate(_TRANSLATION)
     text = text.replace("\\\\%", "%").replace("\\%", "%").replace("\\$", " ").replace("$", " ")
+    text = re.sub(r"(?<=\d)(?:\{,\}|,\s?\\!)\s?(?=\d)", ",", text)
     text = re.sub(r"(?<!\\)\\[ ,;:>]|(?<!\\)\\!|~", lambda m: "" if m.group() == "\\!" else " ", text)
     text = re.sub(r"\\(?:left|right)\s*\.", " ", text)
-    text = re.sub(r"(?<=\d)\{,\}(?=\d)|(?<=\d),\s?\\!(?=\d)", ",", text)
     for _ in range(3):  # a font inside a font
         text = _TEXT.sub(_as_words, _PLAIN_FONT.sub(r" \1 ", text))
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-z])|\\(?:degree|textdegree)(?![a-z])", " ⟦degree⟧ ", text)
     text = re.sub(r"\^\s*\{?((?:\s*\\prime\b)+)\s*\}?", lambda m: "'" * m.group(1).count("prime"), text)
-    text = _COMMAND.sub(_rename, text)
+    text = _MINUTES.sub(" minutes", _COMMAND.sub(_rename, text))
     text = _WORD.sub(_name, text)
     text = text.replace("**", "^").replace("<=", "\\le ").replace(">=", "\\ge ").replace("!=", "\\ne ")
     text = re.sub(r"\+\s?/\s?-|\+-(?=\s?[\d\\A-Za-z(])", "\\\\pm ", text)
     text = re.sub(r"\\(frac|binom)\s*(\d)\s*(\d)", r"\\\1{\2}{\3}", text)
+    text = _SCALE.sub(lambda match: f"*10^{{{_ZEROS[match.group(2)]}}} {match.group(1)}", text).replace("⟦⟧", "")
     text = re.sub(r"\s+", " ", text).strip()
-    return re.sub(r"[\s.,;:]+$", "", re.sub(r"^[\s,;:]+", "", text)) if not re.fullmatch(r"\d+\.", text) else text
+    text = re.sub(r"[\s.,;:]+$", "", re.sub(r"^[\s,;:]+", "", text)) if not re.fullmatch(r"\d+\.", text) else text
+    builder = _SET_BUILDER.fullmatch(text)
+    if builder and builder.group(1) in builder.group(2):  # {x | x > 3} is answered by x > 3
+        text = builder.group(2).strip()
+    text = _IN_TOTAL.sub("", _ABOUT.sub("\\\\approx ", text))
+    return _COUNTS.get(text.strip("⟦⟧").casefold(), text)
+
+
+def _fraction(match: re.Match[str]) -> str:
+    """``0.1\\overline{6}`` as the fraction that it is."""
+    whole, fixed, period = match.groups()
+    value = int(whole + fixed + period) - int(whole + fixed or 0)
+    return f"\\frac{{{value}}}{{{10 ** len(fixed) * (10 ** len(period) - 1)}}}"
 
 
 def _as_words(match: re.Match[str]) -> str:

@@ -9,13 +9,14 @@ _SAME = {
     "mm": "mm millimeter millimetre",
     "in": "inch inches", "ft": "ft foot feet", "yd": "yd yard", "mi": "mi mile", "g": "gram gm", "kg": "kg kilogram",
     "mg": "mg milligram", "lb": "lb lbs pound", "oz": "oz ounce", "s": "sec second", "min": "min minute",
-    "h": "hr hrs hour", "l": "liter litre", "ml": "ml milliliter", "degree": "degree deg", "mph": "mph",
+    "h": "hr hrs hour", "l": "liter litre", "ml": "ml milliliter", "degree": "degree deg",
+    "mi / h": "mph", "km / h": "kph kmh",
     "dollar": "dollar usd buck", "cent": "cent", "%": "% percent pct", "square": "square sq", "cubic": "cubic cu",
     "rad": "rad radian", "gal": "gal gallon", "week": "week", "day": "day", "month": "month", "year": "year yr",
 }  # fmt: skip
 _CANONICAL = {word: name for name, words in _SAME.items() for word in words.split()}
 _SCALES = frozenset("hundred thousand million billion trillion dozen half third quarter".split())
-_IGNORED = frozenset("of a an the total per is are".split()) - {"per"}
+_IGNORED = frozenset("of a an the total old is are".split())
 # Words that say something else than a unit: never dropped from an answer.
 MEANINGFUL = frozenset(
     "and or not no if when where with for any all except between from less more greater least most than about plus "

@@ -9,7 +9,7 @@ from dartlib.grading.extraction import extract_answer
 from dartlib.records import Verdict
 
 # Stored with every grade; a change means "regrade". Raise the number with any change of extraction or equality.
-GRADER_VERSION = "2/math-verify-0.9.0"
+GRADER_VERSION = "3/math-verify-0.9.0"
 LENIENT_GRADER_VERSION = GRADER_VERSION + "/lenient"
 
 Graded: TypeAlias = tuple[str | None, Verdict, str]  # extracted answer, verdict, reason
