@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from verifier_card import GRADERS, STRATA, TABLE, card_table, read_rows, weighted_share, weights
 
-from dartlib.grading import answers_equal
+from dartlib.grading import GradingPool, answers_equal
+from dartlib.records import Query, Verdict
 from dartlib.synthesis import MEASURED_VERIFIER
 
 
@@ -53,6 +56,24 @@ def test_stated_answers_are_judged_as_a_reader_judges_them() -> None:
         if equal != (row["verdict"] == "equal"):
             wrong.append((row["gold"], row["answer"], row["verdict"]))
     assert wrong == []
+
+
+def test_our_column_is_what_the_grader_says_of_the_responses(test_data: Path) -> None:
+    rows = read_rows()
+    responses = {}
+    for model in {row["model"] for row in rows}:
+        with (test_data / "responses" / f"math-level5-{model}.jsonl").open(encoding="utf-8") as handle:
+            responses |= {(model, str(line["id"])): line for line in map(json.loads, handle)}
+    found = [responses[row["model"], row["problem"]] for row in rows]
+    assert [response["reference_answer"] for response in found] == [row["gold"] for row in rows]
+    with GradingPool() as grader:
+        graded = grader.grade_many(
+            [
+                (Query(str(number), "responses", one["query"], one["reference_answer"]), one["response"], "stop")
+                for number, one in enumerate(found)
+            ]
+        )
+    assert [verdict is Verdict.CORRECT for _, verdict, _ in graded] == [row["ours"] == "1" for row in rows]
 
 
 def test_the_package_states_what_the_rows_give() -> None:

@@ -6,8 +6,9 @@ them say equal, or all say different. Two readers read each, in two orders, not 
 graders' verdicts: the problem, the reference and the last 700 characters of the response. ``first`` and ``second`` are
 their readings, ``verdict`` the resolved one. Four responses answer and then run on into exercises of their own, beyond
 what the readers saw: for these the whole response decides, by its answer to the problem that was asked.
-``solved_by`` counts the eight models that our grader finds correct on the problem. The three graders saw the whole
-response: ours (strict), math-verify's ``parse`` and ``verify``, and a naive matcher (the last number of the text).
+``model`` and ``problem`` (its id) name the response; ``solved_by`` counts the eight models that our grader finds
+correct on the problem. The three graders saw the whole response: ours (strict), math-verify's ``parse`` and ``verify``,
+and a naive matcher (the last number of the text).
 
 Run as a script it prints the table that ``verifier_card_table.csv`` stores.
 """
