@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from dartlib.sampling.scheduler import Scheduler
 
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_WIDGET_UPDATES = 1.0
+SECONDS_OF_RATE = 30.0
+TRIALS_FOR_A_RATE = 20
 _HEADLESS_MARK = "DARTLIB_STAGE_MARK"  # `dartlib run` sets it for the kernels it starts: nobody watches those
 
 
@@ -26,6 +29,7 @@ class Progress:
         self._n_queries = n_queries
         self._log = log
         self._started = self._last = time.monotonic()
+        self._recent = deque([(self._started, 0)])  # (time, trials of this call) of the last lines
         self._bar = _show_bar(n_queries) if in_live_notebook() else None
         self._pause = SECONDS_BETWEEN_LINES if self._bar is None else SECONDS_BETWEEN_WIDGET_UPDATES
 
@@ -35,9 +39,19 @@ class Progress:
         if now - self._last < self._pause:
             return
         self._last = now
-        rate = trials / (now - self._started)
-        eta = f"about {_duration(scheduler.expected_remaining() / rate)} left" if rate else "no reply yet"
-        self._tell(scheduler, f"{self._line(scheduler, tokens, now)} · {eta}")
+        self._tell(scheduler, f"{self._line(scheduler, tokens, now)} · {self._remaining(scheduler, trials, now)}")
+
+    def _remaining(self, scheduler: Scheduler, trials: int, now: float) -> str:
+        """Time left at the rate of the last half minute; the first replies come alone and say nothing of the others."""
+        self._recent.append((now, trials))
+        while len(self._recent) > 2 and self._recent[0][0] < now - SECONDS_OF_RATE:
+            self._recent.popleft()
+        then, before = self._recent[0]
+        if not trials:
+            return "no reply yet"
+        if trials < TRIALS_FOR_A_RATE or trials == before:
+            return "time left unknown yet"
+        return f"about {_duration(scheduler.expected_remaining() * (now - then) / (trials - before))} left"
 
     def finish(self, scheduler: Scheduler, trials: int, tokens: int) -> None:
         """The closing line, always written."""
