@@ -67,10 +67,10 @@ _ARITHMETIC = (
     Level(4, "basic_arithmetic", _sums(3, 1, ("+", "-", "-")), 73, 600),
     Level(5, "products", {"min_digits": 2, "max_digits": 2}, 21, 600),
 )
-_THREE_DIGITS = Level(5, "basic_arithmetic", _sums(2, 3, ("+", "-")), 16, 600)
+_LARGE_PRODUCTS = Level(5, "products", {"min_digits": 2, "max_digits": 3}, 3, 600)
 LADDERS: dict[str, tuple[Level, ...]] = {
     "arithmetic": _ARITHMETIC,
-    "arithmetic-hard": (*_ARITHMETIC[:4], _THREE_DIGITS),
+    "arithmetic-hard": (*_ARITHMETIC[:4], _LARGE_PRODUCTS),
     "divisors": (
         Level(1, "lcm", {"min_value": 1, "max_value": 10}, 275, 600),
         Level(2, "gcd", {"min_value": 1, "max_value": 10}, 155, 600),
