@@ -57,6 +57,8 @@ SHOWN = [
     ("scheduler", "waste_100_queries", "trials for 100 queries with 256 slots"),
     ("scheduler", "loop_waste_100_queries", "the same by the published code's loop"),
     ("scheduler", "makespan", "hours for Uniform 40, simulated"),
+    ("synthesis", "busy", "tokens a second of a real vLLM server, before the tail"),
+    ("synthesis", "wall_vs_rounds", "seconds for the same quotas"),
     ("stopping", "samples_equal_yield", "trials with the stopping rule, hard yield kept"),
     ("pool", "count_seconds", "seconds to count 20 million trials"),
     ("pool", "peak_gb", "GB of memory for that"),

@@ -1,14 +1,14 @@
 """The verifier card: how often three graders are right on real responses, weighted to all 5,768 of them.
 
 ``verifier_card.csv`` holds 300 responses of eight models to 721 MATH level-5 problems (WildEval/ZeroEval, Apache-2.0),
-as reference and stated answer only. They are a stratified sample: responses on which the graders disagree, all of
-them say equal, or all say different. Two readers read each, in two orders, not knowing of each other nor of the
-graders' verdicts: the problem, the reference and the last 700 characters of the response. ``first`` and ``second`` are
-their readings, ``verdict`` the resolved one. Four responses answer and then run on into exercises of their own, beyond
-what the readers saw: for these the whole response decides, by its answer to the problem that was asked.
-``model`` and ``problem`` (its id) name the response; ``solved_by`` counts the eight models that our grader finds
-correct on the problem. The three graders saw the whole response: ours (strict), math-verify's ``parse`` and ``verify``,
-and a naive matcher (the last number of the text).
+as reference and stated answer only. They are a stratified sample: responses on which the graders disagree, all of them
+say equal, or all say different. Two readers (language models, told to judge as a careful teacher would) read each, in
+two orders, not knowing of each other nor of the graders' verdicts: the problem, the reference and the last 700
+characters of the response. ``first`` and ``second`` are their readings, ``verdict`` the resolved one. Four responses
+answer and then run on into exercises of their own, beyond what the readers saw: for these the whole response decides,
+by its answer to the problem that was asked. ``model`` and ``problem`` (its id) name the response; ``solved_by`` counts
+the eight models that our grader finds correct on the problem. The three graders saw the whole response: ours (strict),
+math-verify's ``parse`` and ``verify``, and a naive matcher (the last number of the text).
 
 Run as a script it prints the table that ``verifier_card_table.csv`` stores.
 """

@@ -60,7 +60,7 @@ MEASURED_VERIFIER = VerifierCard(
     precision=(1.0, 0.9665, 1.0),
     recall=(0.9938, 0.9512, 0.9984),
     right_share=0.2306,
-    source="the verifier card (300 responses of eight models to MATH level 5, read twice)",
+    source="the verifier card (300 responses of eight models to MATH level 5, read twice by language models)",
 )
 
 
