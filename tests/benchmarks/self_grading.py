@@ -38,7 +38,8 @@ WRAPPING = {
     "delimited",
     "displayed",
     "emphasised",
-}  # rewrites of what is around a formula: math-verify reads none in a box
+    "stopped",
+}  # rewrites of what is around a formula, mostly not read by math-verify inside a box
 
 Pairs = Sequence[tuple[Reference, str]]
 
@@ -122,7 +123,7 @@ def measure(name: str, folder: Path, theirs: MathVerify) -> list[dict[str, objec
     checks = {
         f"as they are, of {len(references)}": plain,
         f"in other notation, {part}": written,
-        f"in other delimiters or emphasis, {part}": wrapped,
+        f"in delimiters, emphasised or with a full stop, {part}": wrapped,
     }
     for what, pairs in checks.items():
         failed = [failing(pairs, judge(pairs)) for judge in (ours, theirs.judge)]
