@@ -97,7 +97,10 @@ def _serve(pipe: Connection) -> None:
     parse_once = lru_cache(maxsize=100)(parse)  # the reference of consecutive pairs
     pipe.send(True)
     while True:
-        gold, pred = pipe.recv()
+        try:
+            gold, pred = pipe.recv()
+        except EOFError:  # nobody asks any more
+            return
         try:
             pipe.send(bool(verify(parse_once(f"\\boxed{{{gold}}}"), parse(f"\\boxed{{{pred}}}"))))
         except Exception:  # noqa: BLE001
