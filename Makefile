@@ -9,7 +9,7 @@ VENV ?= .venv
 PROFILE ?= smoke
 RUN_OPTIONS ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --log $(VENV)/pip.log install --no-compile --progress-bar off
+PIP := $(BIN)/python -m pip --disable-pip-version-check --log $(VENV)/pip.log install --progress-bar off
 # A stamp is touched last, so that a failed install leaves none and the next call starts over.
 RUNTIME := $(VENV)/.runtime-installed
 PACKAGE := $(VENV)/.package-installed
@@ -26,7 +26,7 @@ $(RUNTIME): locks/torch.txt locks/cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11, which the locks are made for: set PYTHON" >&2; exit 2; }
 	@start=$$(date +%s); \
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && touch $(VENV)/.dartlib && \
-	echo "environment: torch (1 of 2; 3 to 5 minutes in all, log in $(VENV)/pip.log)" && \
+	echo "environment: torch (1 of 2; about 5 minutes in all, log in $(VENV)/pip.log)" && \
 	$(PIP) -q -r locks/torch.txt && \
 	echo "environment: everything else (2 of 2)" && \
 	$(PIP) -q --no-deps -r locks/cpu.txt && \
