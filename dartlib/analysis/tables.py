@@ -260,12 +260,8 @@ def accuracy_by_level(items: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     frame = items.assign(group=difficulty_groups(items)[0]).sort_values("group", kind="stable")
-    frame = pd.concat([frame[frame["group"] != ALL], frame.assign(group=ALL)])
-    table = accuracy_table(frame.astype({"group": str}), by=("source", "model", "group"))
-    for name in ("model", "source"):  # rows of one source, and in it of one model, stand together
-        order = {value: place for place, value in enumerate(items[name].unique())}
-        table = table.sort_values(name, key=lambda column, order=order: column.map(order), kind="stable")
-    return table.reset_index(drop=True)
+    frame = pd.concat([frame[frame["group"] != ALL], items.assign(group=ALL)])
+    return accuracy_table(frame.astype({"group": str}), by=("source", "model", "group"))
 
 
 def comparison_table(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], source: str) -> pd.DataFrame:

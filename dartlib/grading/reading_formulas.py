@@ -7,6 +7,7 @@ brackets takes the factors that follow.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from fractions import Fraction
 
 from dartlib.grading import algebra
@@ -30,7 +31,7 @@ _FACTORS = {"\\frac", "\\sqrt", "\\binom", "\\cbrt", "\\pi", "\\infty", "\\ldots
 _FACTORS |= {f"\\{name}" for name in FUNCTIONS | GREEK}
 
 
-class FormulaReader(TokenReader):
+class FormulaReader(TokenReader, ABC):
     """Reads one formula at its place. A collection alone comes back as ``("item", item)``."""
 
     def __init__(self, tokens: tuple[str, ...]) -> None:
@@ -38,9 +39,9 @@ class FormulaReader(TokenReader):
         self.depth = 0  # open brackets: a unit stands at the end of an item, never inside a formula
         self.bars = 0  # open absolute values
 
+    @abstractmethod
     def collection(self, opening: str) -> Node:
         """What an opening bracket or environment holds: a formula or an item."""
-        raise NotImplementedError
 
     def sum(self) -> Node:
         """Terms joined by + - ±."""
