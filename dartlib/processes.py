@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 GRACE_SECONDS = 2.0  # between TERM and KILL when the parent died: all is over well within 5 s
+HEADLESS_MARK = "DARTLIB_STAGE_MARK"  # `dartlib run` sets it for all that a notebook starts: nobody watches those
 _POLL_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -250,3 +253,32 @@ def _raise_stop(number: int, frame: FrameType | None) -> None:
 if __name__ == "__main__":
     code = _supervise(int(sys.argv[1]), sys.argv[2:])
     sys.exit(code if code >= 0 else 128 - code)
+
+
+def a_person_is_watching() -> bool:
+    """True in a Jupyter kernel that neither `dartlib run` nor another headless runner started.
+
+    nbclient, and so papermill and nbconvert, starts kernels with their history in memory.
+    """
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if type(shell).__name__ != "ZMQInteractiveShell" or HEADLESS_MARK in os.environ:
+        return False
+    return str(shell.history_manager.hist_file) != ":memory:"
+
+
+def git_state(folder: Path) -> tuple[str, bool]:
+    """Commit and whether there are uncommitted changes; ("unknown", False) without git or outside a clone."""
+    commit = output_of(["git", "-C", str(folder), "rev-parse", "HEAD"])
+    changes = output_of(["git", "-C", str(folder), "status", "--porcelain"])
+    return (commit or "unknown", bool(changes))
+
+
+def output_of(command: list[str]) -> str | None:
+    """What a command prints, stripped; None when it is not there, fails or hangs for 30 s."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except subprocess.TimeoutExpired:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -9,21 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dartlib.files import write_table_atomically, write_text_atomically
+
 
 class RecordError(ValueError):
     """A file or row breaks a record's contract; the message names file, row or column, and the fix."""
+
+
+def did_you_mean(word: str, choices: Collection[str]) -> str:
+    """Text that names the closest of ``choices``, or all of them when none is close."""
+    close = get_close_matches(word.lower(), {choice.lower(): choice for choice in choices}, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {next(choice for choice in choices if choice.lower() == close[0])!r}?"
+    return f"valid: {', '.join(sorted(choices))}" if choices else "there is none"
 
 
 class Verdict(StrEnum):
@@ -202,56 +211,6 @@ def to_table(records: Iterable[RecordType], record: type[RecordType]) -> pa.Tabl
     """Records as an Arrow table in the record's schema; an empty iterable gives an empty table."""
     rows = [asdict(item) for item in records]
     return pa.Table.from_pylist(rows, schema=schema_of(record))
-
-
-def write_table_atomically(path: Path, table: pa.Table) -> None:
-    """Write Parquet so that the file is whole or absent."""
-    with replacing(path) as handle:
-        pq.write_table(table, handle, compression="zstd")
-
-
-def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Write a small file so that readers see the old one or the new one, never a part."""
-    with replacing(path) as handle:
-        handle.write(data)
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write a small UTF-8 text file, whole or absent."""
-    write_bytes_atomically(path, text.encode())
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A handle whose bytes become ``path`` at the end: temporary name, fsync, rename, fsync of the folder.
-
-    When the disk refuses, the OSError names ``path``, which is as it was before.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno is None:  # not the disk's: what the caller was writing could not be had
-            raise
-        why = f"{error.strerror or error}: not written, nothing that was there is lost; make room and run again"
-        raise OSError(error.errno, why, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_records(path: Path, records: Iterable[RecordType], record: type[RecordType]) -> None:

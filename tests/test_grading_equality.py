@@ -11,12 +11,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dartlib.grading import algebra, answers_equal, explain, extract_answer
-from dartlib.grading.equality import compare_fast, exceeded_limit
+from dartlib.grading import answers_equal, explain, extract_answer
+from dartlib.grading.equality import algebra
+from dartlib.grading.equality.comparison import compare_fast, exceeded_limit
+from dartlib.grading.equality.notation import normalise
+from dartlib.grading.equality.parsing import read_answer
+from dartlib.grading.equality.parsing_tokens import Unreadable
 from dartlib.grading.explanation import RULES
-from dartlib.grading.notation import normalise
-from dartlib.grading.reading import read_answer
-from dartlib.grading.reading_tokens import Unreadable
 from dartlib.records import Verdict
 
 TABLE = Path(__file__).with_name("grading_cases.tsv")

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from tiny_repository import PROFILE
 
-from dartlib.pipeline.profiles import ProfileError, check_profile, load_profile, suggest, with_overrides
+from dartlib.pipeline.profiles import ProfileError, check_profile, load_profile, with_overrides
 from dartlib.pipeline.stages import build_run
+from dartlib.records import did_you_mean
 
 
 def test_a_good_profile_is_read_as_written() -> None:
@@ -78,10 +79,10 @@ def test_overrides_are_read_as_yaml_and_checked() -> None:
 
 
 def test_suggestions() -> None:
-    assert suggest("TEMPRATURE", ["TEMPERATURE", "TOP_P"]) == "did you mean 'TEMPERATURE'?"
-    assert suggest("temperature", ["TEMPERATURE", "TOP_P"]) == "did you mean 'TEMPERATURE'?"
-    assert suggest("zzz", ["B", "A"]) == "valid: A, B"
-    assert suggest("zzz", []) == "there is none"
+    assert did_you_mean("TEMPRATURE", ["TEMPERATURE", "TOP_P"]) == "did you mean 'TEMPERATURE'?"
+    assert did_you_mean("temperature", ["TEMPERATURE", "TOP_P"]) == "did you mean 'TEMPERATURE'?"
+    assert did_you_mean("zzz", ["B", "A"]) == "valid: A, B"
+    assert did_you_mean("zzz", []) == "there is none"
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,19 @@ import pytest
 from importlinter.cli import lint_imports
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ROOMS = ("queries", "engines", "grading", "sampling", "synthesis", "training", "evaluation", "analysis", "pipeline")
-MODULES = ("records", "statistics", "published", "processes", "leases")
+ROOMS = (
+    "queries",
+    "engines",
+    "grading",
+    "sampling",
+    "synthesis",
+    "lab",
+    "training",
+    "evaluation",
+    "analysis",
+    "pipeline",
+)
+MODULES = ("files", "records", "statistics", "published", "processes", "leases")
 HEAVY = ("torch", "vllm", "transformers", "datasets", "sympy")
 TOP_LEVEL = {
     ".ci", ".gitignore", ".pre-commit-config.yaml", "CITATION.cff", "LICENSE", "Makefile", "README.md", "dartlib",

@@ -39,7 +39,7 @@ def test_every_value_has_source_and_mark(name):
 def test_unknown_name_gets_the_closest():
     with pytest.raises(ValueError, match="'main_results'"):
         load_published("main_result")
-    with pytest.raises(ValueError, match="choose one of"):
+    with pytest.raises(ValueError, match="valid: average_accuracy"):
         load_published("zzz")
 
 

@@ -305,7 +305,7 @@ def test_only_needed_columns_leave_the_disk(tmp_path: Path, monkeypatch: pytest.
 
 def test_wrong_names_are_refused_with_the_closest(tmp_path: Path) -> None:
     pool = open_pool(fill(tmp_path, some_queries(1), 1))
-    with pytest.raises(PoolError, match="no column 'verdit'; the closest is 'verdict'"):
+    with pytest.raises(PoolError, match="no column 'verdit'; did you mean 'verdict'"):
         pool.samples(columns=["verdit"])
     with pytest.raises(PoolError, match="no pandas query string"):
         pool.samples(where="level = 5")

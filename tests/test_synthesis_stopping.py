@@ -6,18 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dartlib.lab import SimulatedTeacher, cut_by_policy, simulate
 from dartlib.records import QueryOutcome
 from dartlib.statistics import ZeroInflatedBeta
 from dartlib.synthesis import (
     PosteriorStopping,
     Priors,
-    SimulatedTeacher,
     StoppingRule,
     StrategyPolicy,
     StrategySettings,
-    cut_by_policy,
     judge,
-    simulate,
     unmet_queries,
 )
 

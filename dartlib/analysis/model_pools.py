@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dartlib.analysis.inputs import AnalysisError
+from dartlib.files import write_table_atomically
 from dartlib.grading import GradingPool
 from dartlib.queries import read_rows
-from dartlib.records import Query, RecordError, make_queries, write_table_atomically
+from dartlib.records import Query, RecordError, make_queries
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,15 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dartlib.analysis.inputs import AnalysisError, find_set
-from dartlib.analysis.response_rows import (
-    FIELDS,
-    arguments_of,
-    check_parquet,
-    connect,
-    run_sql,
-    store_rows,
-    view_of,
-)
+from dartlib.analysis.response_rows import FIELDS, arguments_of, check_parquet, connect, run_sql, store_rows, view_of
 from dartlib.queries import join_texts
 from dartlib.records import Query, Verdict, make_query_id
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dartlib.records import write_bytes_atomically, write_text_atomically
+from dartlib.files import sha256_of, write_bytes_atomically, write_text_atomically
+from dartlib.processes import git_state
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,8 +35,8 @@ def save_figure(figure: Figure, stem: Path, sidecar: Mapping[str, Any]) -> None:
     values = dict(sidecar) | {
         "title": figure.get_suptitle() or " / ".join(axis.get_title() for axis in figure.axes),
         "run": run_folder.name,
-        "inputs": {_name_in(run_folder, path): _sha256(path) for path in inputs},
-        "git_commit": _git_commit(),
+        "inputs": {_name_in(run_folder, path): sha256_of(path) for path in inputs},
+        "git_commit": git_state(Path(__file__).parent)[0],
     }
     for suffix in ("png", "pdf"):
         write_bytes_atomically(stem.with_name(f"{stem.name}.{suffix}"), _render(figure, suffix))
@@ -63,17 +62,3 @@ def _render(figure: Figure, suffix: str, dpi: int = 160) -> bytes:
 
 def _name_in(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _git_commit() -> str:
-    """The commit of this package's code, or ``unknown`` outside a clone."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"

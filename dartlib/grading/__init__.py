@@ -1,6 +1,6 @@
 """Is it right: extraction of the final answer, equality, five verdicts, and the pool of killable workers."""
 
-from dartlib.grading.equality import answers_equal
+from dartlib.grading.equality.comparison import answers_equal
 from dartlib.grading.explanation import Explanation, explain
 from dartlib.grading.extraction import extract_answer
 from dartlib.grading.pool import GradingError, GradingPool

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dartlib.grading.algebra import Node
-from dartlib.grading.notation import MAX_LENGTH, normalise
+from dartlib.grading.equality.algebra import Node
+from dartlib.grading.equality.notation import MAX_LENGTH, normalise
+from dartlib.grading.equality.parsing import Item, read_answer
+from dartlib.grading.equality.parsing_tokens import Unreadable
 from dartlib.grading.pool import GradingPool
-from dartlib.grading.reading import Item, read_answer
-from dartlib.grading.reading_tokens import Unreadable
 from dartlib.records import Query, Verdict
 
 # Reason code -> the rule in one sentence, with why it is so.

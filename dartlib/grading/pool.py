@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from dartlib.grading.equality import Comparison
+from dartlib.grading.equality.comparison import Comparison
 from dartlib.grading.verdicts import GRADER_VERSION, LENIENT_GRADER_VERSION, Graded, read_response, verdict_of
 from dartlib.records import Query, Verdict
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from dartlib.grading.equality import Comparison, compare_fast, compare_symbolic
+from dartlib.grading.equality.comparison import Comparison, compare_fast, compare_symbolic
 from dartlib.grading.extraction import extract_answer
 from dartlib.records import Verdict
 

@@ -15,8 +15,8 @@ import resource
 import signal
 import sys
 
-from dartlib.grading.equality import compare_symbolic
-from dartlib.grading.symbolic import equal_texts
+from dartlib.grading.equality.comparison import compare_symbolic
+from dartlib.grading.equality.symbolic import equal_texts
 
 EXTRA_MEMORY = 1 << 30  # bytes of address space beyond what the imports need (libraries map far more than they use)
 

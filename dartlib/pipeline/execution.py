@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from dartlib.pipeline.notebooks import NotebookError, check_parameters, read_notebook, read_parameters, source_of
 from dartlib.pipeline.profiles import REPOSITORY
+from dartlib.processes import HEADLESS_MARK
 
 EXIT_BAD_INPUT = 2
 EXIT_CELL_ERROR = 10
@@ -22,7 +23,6 @@ EXIT_DEAD_KERNEL = 11
 EXIT_TIMEOUT = 12
 EXIT_UNFINISHED = 13
 _KEPT_PREFIX = "DARTLIB_KEPT_"
-_STAGE_MARK = "DARTLIB_STAGE_MARK"  # in the environment of everything a notebook starts
 
 
 @dataclass(eq=False)
@@ -140,12 +140,12 @@ def _scrub_notebook(path: Path) -> None:
 def _ending_everything_started() -> Iterator[None]:
     """End whatever the notebook's kernel started and left behind: servers in their own session, a hung kernel."""
     mark = uuid.uuid4().hex
-    os.environ[_STAGE_MARK] = mark
+    os.environ[HEADLESS_MARK] = mark
     try:
         yield
     finally:
-        del os.environ[_STAGE_MARK]
-        end_marked_processes(_STAGE_MARK, mark)
+        del os.environ[HEADLESS_MARK]
+        end_marked_processes(HEADLESS_MARK, mark)
 
 
 def end_marked_processes(variable: str, value: str, grace_seconds: float = 3.0) -> int:

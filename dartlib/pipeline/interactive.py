@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dartlib.pipeline.manifests import git_state, hardware, package_versions
+from dartlib.pipeline.manifests import hardware, package_versions
 from dartlib.pipeline.profiles import REPOSITORY
+from dartlib.processes import git_state
 
 
 def repository_path(text: str) -> Path:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
 import platform
-import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dartlib.files import sha256_of
 from dartlib.pipeline.execution import local_time, scrub
 from dartlib.pipeline.profiles import REPOSITORY
 from dartlib.pipeline.stages import NOTEBOOKS, Run, Stage, parameters_of
+from dartlib.processes import git_state, output_of
 from dartlib.records import Manifest
 
 PACKAGES = (
@@ -26,12 +25,6 @@ VARIABLES = (
     "CUDA_VISIBLE_DEVICES HF_HUB_OFFLINE OMP_NUM_THREADS PYTHONHASHSEED VLLM_BATCH_INVARIANT VLLM_CPU_KVCACHE_SPACE "
     "VLLM_CPU_OMP_THREADS_BIND"
 ).split()
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def build_manifest(run: Run, stage: Stage, folder: Path, started: float, finished: float) -> Manifest:
@@ -124,21 +117,6 @@ def hardware() -> dict[str, Any]:
     if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    gpus = _output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]) or ""
+    gpus = output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]) or ""
     memory = round(psutil.virtual_memory().total / 1e9, 1)
     return {"cpu": model, "cores": os.cpu_count(), "memory_gb": memory, "gpus": gpus.splitlines()}
-
-
-def git_state(folder: Path) -> tuple[str, bool]:
-    """Commit and whether there are uncommitted changes; ("unknown", False) without git or outside a clone."""
-    commit = _output_of(["git", "-C", str(folder), "rev-parse", "HEAD"])
-    changes = _output_of(["git", "-C", str(folder), "status", "--porcelain"])
-    return (commit or "unknown", bool(changes))
-
-
-def _output_of(command: list[str]) -> str | None:
-    """What a command prints, stripped; None when it is not there or fails."""
-    if shutil.which(command[0]) is None:
-        return None
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dartlib.pipeline.profiles import suggest
+from dartlib.records import did_you_mean
 
 
 class NotebookError(ValueError):
@@ -86,7 +86,7 @@ def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any]
     """Raise NotebookError for an unknown name, a value that is no JSON value, or one of another type."""
     for name, value in given.items():
         if name not in declared:
-            raise NotebookError(f"{where}: unknown parameter {name!r}: {suggest(name, declared)}")
+            raise NotebookError(f"{where}: unknown parameter {name!r}: {did_you_mean(name, declared)}")
         _check_json(value, f"{where}: parameter {name}")
         kind = declared[name].kind
         if not _matches(value, ast.parse(kind, mode="eval").body):

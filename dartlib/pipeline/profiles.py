@@ -6,7 +6,6 @@ it knows neither run folders nor which parameters a notebook has (see stages and
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
@@ -15,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from dartlib.records import STRATEGIES
+from dartlib.records import STRATEGIES, did_you_mean
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROFILES = REPOSITORY / "papermill_runs" / "profiles"
@@ -59,14 +58,6 @@ _KINDS = {"str": "text", "int": "an integer", "float": "a number", "tuple[int, .
 _KINDS |= {"tuple[str, ...]": "a list of texts"}
 
 
-def suggest(word: str, choices: Collection[str]) -> str:
-    """Text that names the closest of ``choices``, or all of them when none is close."""
-    close = difflib.get_close_matches(word.lower(), {choice.lower(): choice for choice in choices}, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {next(choice for choice in choices if choice.lower() == close[0])!r}?"
-    return f"valid: {', '.join(sorted(choices))}" if choices else "there is none"
-
-
 def load_profile(name_or_path: str) -> Profile:
     """A profile by name (papermill_runs/profiles/<name>.yaml) or by the path of a YAML file."""
     path = Path(name_or_path)
@@ -74,7 +65,7 @@ def load_profile(name_or_path: str) -> Profile:
         path = PROFILES / f"{name_or_path}.yaml"
         if not path.is_file():
             known = [item.stem for item in PROFILES.glob("*.yaml")]
-            raise ProfileError(f"no profile {name_or_path!r}: {suggest(name_or_path, known)}")
+            raise ProfileError(f"no profile {name_or_path!r}: {did_you_mean(name_or_path, known)}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -91,7 +82,7 @@ def check_profile(values: Any, where: str) -> Profile:
     known = {field.name: str(field.type) for field in fields(Profile)}
     for key in values:
         if key not in known:
-            raise ProfileError(f"{where}: unknown key {key!r}: {suggest(str(key), known)}")
+            raise ProfileError(f"{where}: unknown key {key!r}: {did_you_mean(str(key), known)}")
     missing = [key for key in known if key not in values]
     if missing:
         raise ProfileError(f"{where}: missing key {missing[0]!r}")
@@ -138,7 +129,7 @@ def _checked_notebooks(value: Any, where: str) -> Mapping[str, Mapping[str, Any]
         raise ProfileError(f"{where}: notebooks is a mapping of notebook names to parameters")
     for name, parameters in value.items():
         if name not in NOTEBOOK_NAMES:
-            raise ProfileError(f"{where}: unknown notebook {name!r}: {suggest(str(name), NOTEBOOK_NAMES)}")
+            raise ProfileError(f"{where}: unknown notebook {name!r}: {did_you_mean(str(name), NOTEBOOK_NAMES)}")
         if not isinstance(parameters, Mapping):
             raise ProfileError(f"{where}: notebooks.{name} is a mapping of parameters to values")
     return value
@@ -147,7 +138,7 @@ def _checked_notebooks(value: Any, where: str) -> Mapping[str, Mapping[str, Any]
 def _check_values(profile: Profile, where: str) -> None:
     for strategy in profile.strategies:
         if strategy not in STRATEGIES:
-            raise ProfileError(f"{where}: unknown strategy {strategy!r}: {suggest(strategy, STRATEGIES)}")
+            raise ProfileError(f"{where}: unknown strategy {strategy!r}: {did_you_mean(strategy, STRATEGIES)}")
     if not re.match(r"(auto|vllm|local)$|https?://", profile.engine):
         raise ProfileError(f"{where}: engine {profile.engine!r} is none of auto, vllm, local or http://host:port/v1")
     for key in ("strategies", "training_seeds"):

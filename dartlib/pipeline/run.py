@@ -12,13 +12,13 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from dartlib.files import write_text_atomically
 from dartlib.leases import Lease
 from dartlib.pipeline.execution import end_marked_processes, keep_thread_limits
 from dartlib.pipeline.profiles import REPOSITORY, Profile, ProfileError, load_profile, with_overrides
 from dartlib.pipeline.stages import Run, build_run, load_run, run_folder, save_run
 from dartlib.pipeline.status import failures, time_table
 from dartlib.processes import start_child, term_raises
-from dartlib.records import write_text_atomically
 
 SNAKEFILE = REPOSITORY / "papermill_runs" / "Snakefile"
 EXIT_INTERRUPTED = 130

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from dartlib.files import sha256_of, write_text_atomically
 from dartlib.pipeline.execution import (
     EXIT_BAD_INPUT,
     EXIT_UNFINISHED,
@@ -19,11 +20,11 @@ from dartlib.pipeline.execution import (
     restore_thread_limits,
     scrub,
 )
-from dartlib.pipeline.manifests import build_manifest, sha256_of
+from dartlib.pipeline.manifests import build_manifest
 from dartlib.pipeline.notebooks import NotebookError
 from dartlib.pipeline.profiles import ProfileError
 from dartlib.pipeline.stages import NOTEBOOKS, Run, Stage, load_run, parameters_of
-from dartlib.records import read_manifest, write_manifest, write_text_atomically
+from dartlib.records import read_manifest, write_manifest
 
 _DATA_SUFFIXES = (".parquet", ".safetensors")
 _KEPT_FOR_OTHER_PARAMETERS = ("pool",)  # trials are keyed by their setting; they are never thrown away

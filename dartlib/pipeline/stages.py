@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dartlib.files import write_text_atomically
 from dartlib.pipeline.notebooks import check_parameters, read_parameters
 from dartlib.pipeline.profiles import NOTEBOOK_NAMES, REPOSITORY, Profile, ProfileError
-from dartlib.records import write_text_atomically
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 RUNS = REPOSITORY / "papermill_runs"

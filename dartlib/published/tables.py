@@ -7,9 +7,10 @@ the others). Numbers that could not be seen are absent, not guessed. Accuracies 
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib.resources import files
 from typing import TYPE_CHECKING
+
+from dartlib.records import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,9 +32,7 @@ def load_published(name: str) -> pd.DataFrame:
 
     names = published_names()
     if name not in names:
-        close = get_close_matches(name, names, n=1, cutoff=0.3)
-        hint = f"did you mean {close[0]!r}?" if close else "choose one of: " + ", ".join(names)
-        raise ValueError(f"no published table {name!r}; {hint}")
+        raise ValueError(f"no published table {name!r}; {did_you_mean(name, names)}")
     with files(__package__).joinpath(f"{name}.csv").open("r", encoding="utf-8") as handle:
         table = pd.read_csv(handle)
     table["value"] = table["value"].astype(float)

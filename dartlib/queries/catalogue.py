@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import yaml
 
-from dartlib.records import RecordError
+from dartlib.records import RecordError, did_you_mean
 
 KINDS: dict[str, tuple[str, ...]] = {  # kind -> fields that an entry of it must map
     "queries": ("query",),
@@ -69,9 +68,7 @@ def get_source(name: str) -> Source:
     """One known data set; RecordError names the closest one when there is none of that name."""
     catalogue = load_catalogue()
     if name not in catalogue:
-        close = get_close_matches(name, catalogue, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(catalogue)}"
-        raise RecordError(f"{name}: no such known data set; {hint}")
+        raise RecordError(f"{name}: no such known data set; {did_you_mean(name, catalogue)}")
     return catalogue[name]
 
 

@@ -12,9 +12,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dartlib.files import cache_folder, replacing, write_text_atomically
 from dartlib.queries.catalogue import Source
 from dartlib.queries.files import FORMATS, column_names
-from dartlib.records import RecordError, replacing, write_text_atomically
+from dartlib.records import RecordError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,10 +27,7 @@ def data_folder() -> Path:
     """``$DARTLIB_DATA_DIR``, else ``data`` in ``$DARTLIB_CACHE`` or the user's cache. It need not exist yet."""
     if named := os.environ.get("DARTLIB_DATA_DIR"):
         return Path(named).expanduser()
-    cache = os.environ.get("DARTLIB_CACHE")
-    return (
-        Path(cache) if cache else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dartlib"
-    ) / "data"
+    return cache_folder() / "data"
 
 
 def local_file(source: Source) -> Path | None:

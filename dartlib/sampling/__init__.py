@@ -3,7 +3,6 @@
 from dartlib.sampling.demand import Budget, Demand, Policy, meeting_index
 from dartlib.sampling.ledger import Ledger
 from dartlib.sampling.pool import PoolError, Setting, trial_seed
-from dartlib.sampling.progress import in_live_notebook
 from dartlib.sampling.reader import PoolReader, open_pool
 from dartlib.sampling.regrading import regrade
 from dartlib.sampling.runner import SamplingError, SamplingReport, sample
@@ -20,7 +19,6 @@ __all__ = [
     "SamplingReport",
     "Scheduler",
     "Setting",
-    "in_live_notebook",
     "meeting_index",
     "open_pool",
     "regrade",

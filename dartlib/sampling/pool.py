@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dartlib.engines.protocol import SamplingParameters
-from dartlib.records import Attempt, Grade, Query, Trial, read_records, write_records, write_text_atomically
+from dartlib.files import write_text_atomically
+from dartlib.records import Attempt, Grade, Query, Trial, read_records, write_records
 from dartlib.sampling import shards
 
 SCHEMA_VERSION = 1

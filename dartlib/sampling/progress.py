@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from dartlib.processes import a_person_is_watching
 from dartlib.sampling.scheduler import Scheduler
 
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_WIDGET_UPDATES = 1.0
 SECONDS_OF_RATE = 30.0
 TRIALS_FOR_A_RATE = 20
-_HEADLESS_MARK = "DARTLIB_STAGE_MARK"  # `dartlib run` sets it for the kernels it starts: nobody watches those
 
 
 class Progress:
@@ -30,7 +28,7 @@ class Progress:
         self._log = log
         self._started = self._last = time.monotonic()
         self._recent = deque([(self._started, 0)])  # (time, trials of this call) of the last lines
-        self._bar = _show_bar(n_queries) if in_live_notebook() else None
+        self._bar = _show_bar(n_queries) if a_person_is_watching() else None
         self._pause = SECONDS_BETWEEN_LINES if self._bar is None else SECONDS_BETWEEN_WIDGET_UPDATES
 
     def tick(self, scheduler: Scheduler, trials: int, tokens: int) -> None:
@@ -74,17 +72,6 @@ class Progress:
             f"sampling: {scheduler.n_finished}/{self._n_queries} queries · {scheduler.n_correct} correct of "
             f"{scheduler.trials_known} trials · {rate:.0f} tokens/s"
         )
-
-
-def in_live_notebook() -> bool:
-    """True in a Jupyter kernel that neither `dartlib run` nor another headless runner started.
-
-    nbclient, and so papermill and nbconvert, starts kernels with their history in memory.
-    """
-    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if type(shell).__name__ != "ZMQInteractiveShell" or _HEADLESS_MARK in os.environ:
-        return False
-    return str(shell.history_manager.hist_file) != ":memory:"
 
 
 def _show_bar(n_queries: int) -> Any:

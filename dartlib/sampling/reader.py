@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Collection, Iterator, Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dartlib.records import Grade, Query, RecordError, Trial, schema_of
+from dartlib.records import Grade, Query, RecordError, Trial, did_you_mean, schema_of
 from dartlib.sampling import shards
 from dartlib.sampling.ledger import UNGRADED, VERDICTS, Grades, Integers, Ledger, concatenate, find, identities, keys_of
 from dartlib.sampling.pool import PoolError, grader_keys, read_setting, setting_folder
@@ -268,8 +267,7 @@ def _owned(record: type, names: Collection[str]) -> list[str]:
 def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if name not in _sample_columns():
-            close = get_close_matches(name, _sample_columns(), n=1, cutoff=0.0)
-            raise PoolError(f"samples have no column {name!r}; the closest is {close[0]!r}")
+            raise PoolError(f"samples have no column {name!r}; {did_you_mean(name, _sample_columns())}")
 
 
 def _names_in(where: str) -> list[str]:

@@ -16,7 +16,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartlib.records import Attempt, Grade, Query, RecordError, Trial, check_columns, replacing, schema_of
+from dartlib.files import replacing
+from dartlib.records import Attempt, Grade, Query, RecordError, Trial, check_columns, schema_of
 
 KINDS: dict[str, type] = {"queries": Query, "trials": Trial, "grades": Grade, "attempts": Attempt}
 SET_ASIDE = "set-aside"

@@ -12,10 +12,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dartlib.statistics import Interval, ZeroInflatedBeta, fit_zero_inflated_beta, wilson_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Counts = Mapping[str, tuple[int, int]]  # query_id -> (correct, trials)
 # A level with fewer queries borrows the population of all levels: three parameters cannot be seen in a handful.
@@ -126,3 +130,9 @@ def check_calibration(
 
 def _fit(group: Sequence[tuple[int, int]]) -> ZeroInflatedBeta:
     return fit_zero_inflated_beta([correct for correct, _ in group], [trials for _, trials in group])
+
+
+def counts_of(samples: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """(correct, trials) per query of a pool's samples (columns ``query_id`` and ``verdict``)."""
+    right = (samples["verdict"] == "correct").groupby(samples["query_id"]).agg(["sum", "size"])
+    return {str(query_id): (int(row["sum"]), int(row["size"])) for query_id, row in right.iterrows()}

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from dartlib.records import SftRow, write_records, write_text_atomically
+from dartlib.files import write_text_atomically
+from dartlib.records import SftRow, write_records
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 

@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dartlib.engines import Engine, SamplingParameters
+from dartlib.files import write_table_atomically, write_text_atomically
 from dartlib.grading import GRADER_VERSION
 from dartlib.queries import Overlap, Template
-from dartlib.records import (
-    Query,
-    QueryOutcome,
-    write_records,
-    write_table_atomically,
-    write_text_atomically,
-)
+from dartlib.records import Query, QueryOutcome, write_records
 from dartlib.sampling import Budget, Policy, SamplingReport, open_pool, sample
 from dartlib.synthesis.card import data_card
 from dartlib.synthesis.curation import Sample, cut, prefixes

@@ -22,7 +22,8 @@ from typing import IO, TYPE_CHECKING
 
 import torch
 
-from dartlib.records import RecordError, sync_folder
+from dartlib.files import sync_folder
+from dartlib.records import RecordError
 from dartlib.training.config import (
     CHECKPOINT_FOLDER,
     LOG_FILE,

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from dartlib.engines import ModelError, weights_fingerprint
+from dartlib.files import write_text_atomically
 from dartlib.queries import get_template
-from dartlib.records import write_text_atomically
 
 CHECKPOINT_FOLDER = "checkpoint"
 LOG_FILE = "training_log.jsonl"

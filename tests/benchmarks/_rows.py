@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dartlib.synthesis import SimulatedTeacher, calibrated_lengths, calibrated_pass_rates
+from dartlib.lab import SimulatedTeacher, calibrated_lengths, calibrated_pass_rates
 
 SEED = 20240618
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from math_verify import parse, verify
 
 from dartlib.grading import extract_answer
-from dartlib.grading.equality import compare_fast, compare_symbolic
+from dartlib.grading.equality.comparison import compare_fast, compare_symbolic
 
 CASES = Path(__file__).parents[1] / "grading_cases.tsv"
 

@@ -17,15 +17,8 @@ from typing import Any
 import numpy as np
 from _rows import json_path, paper_teacher, report, row
 
-from dartlib.synthesis import (
-    QuotaPolicy,
-    SimulatedTeacher,
-    Simulation,
-    cut_by_policy,
-    prop2diff_quotas,
-    simulate,
-    uniform_quotas,
-)
+from dartlib.lab import QuotaPolicy, SimulatedTeacher, Simulation, cut_by_policy, simulate
+from dartlib.synthesis import prop2diff_quotas, uniform_quotas
 
 CAP, SLOTS, BATCH = 2048, 2048, 16_384
 # About the paper's machines: 32 A100 at 35,000 responses of about 400 tokens an hour each.

@@ -22,18 +22,17 @@ from typing import Any
 import numpy as np
 from _rows import SEED, json_path, report, row
 
-from dartlib.published import load_published
-from dartlib.synthesis import (
+from dartlib.lab import (
     QuotaPolicy,
     SimulatedTeacher,
     calibrated_lengths,
     calibrated_pass_rates,
     cut_by_policy,
     estimate_cost,
-    prop2diff_quotas,
-    uniform_quotas,
 )
-from dartlib.synthesis.calibration import QUERIES, calibrate_pass_rates, fit_tail
+from dartlib.lab.calibration import QUERIES, calibrate_pass_rates, fit_tail
+from dartlib.published import load_published
+from dartlib.synthesis import prop2diff_quotas, uniform_quotas
 
 CAPS = (256, 512, 1024, 2048, 4096, 8192)
 # Settings of figures 3 and 4, in the order of their points.

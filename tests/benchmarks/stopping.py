@@ -19,19 +19,9 @@ from typing import Any
 
 from _rows import SEED, json_path, paper_teacher, report, row
 
-from dartlib.synthesis import (
-    PosteriorStopping,
-    SimulatedTeacher,
-    StoppingRule,
-    StrategyPolicy,
-    StrategySettings,
-    cut_by_policy,
-    fit_priors,
-    judge,
-    read_replay,
-    replay_teacher,
-)
-from dartlib.synthesis.replay import clairvoyant_trials
+from dartlib.lab import SimulatedTeacher, cut_by_policy, read_replay, replay_teacher
+from dartlib.lab.replay import clairvoyant_trials
+from dartlib.synthesis import PosteriorStopping, StoppingRule, StrategyPolicy, StrategySettings, fit_priors, judge
 from dartlib.synthesis.stopping import Judgement
 
 CAP, DIFFICULTY_TRIALS = 2048, 16

@@ -21,10 +21,10 @@ from _rows import json_path, report, row
 
 from dartlib.engines import Completion, Engine, SamplingParameters, open_engine, run
 from dartlib.grading import GradingPool
+from dartlib.lab import QuotaPolicy
 from dartlib.queries import build_ladder, get_template
 from dartlib.records import Query, Verdict
 from dartlib.sampling import SamplingReport, sample
-from dartlib.synthesis import QuotaPolicy
 
 TEMPLATE = get_template("ladder-fewshot")
 SAMPLING = SamplingParameters(temperature=0.5, top_p=1.0, max_tokens=64, stop=TEMPLATE.stop)

@@ -9,27 +9,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dartlib.published import load_published
-from dartlib.records import RecordError
-from dartlib.statistics import ZeroInflatedBeta
-from dartlib.synthesis import (
+from dartlib.lab import (
     QuotaPolicy,
     SimulatedTeacher,
-    StoppingRule,
-    StrategySettings,
     calibrated_lengths,
     calibrated_pass_rates,
-    counts_of,
     cut_by_policy,
     draw_pass_rates,
     estimate_cost,
-    prop2diff_quotas,
     read_replay,
     replay_table,
     replay_teacher,
     simulate,
 )
-from dartlib.synthesis.calibration import calibrate_pass_rates, figure_points, fit_tail
+from dartlib.lab.calibration import calibrate_pass_rates, figure_points, fit_tail
+from dartlib.published import load_published
+from dartlib.records import RecordError
+from dartlib.statistics import ZeroInflatedBeta
+from dartlib.synthesis import StoppingRule, StrategySettings, counts_of, prop2diff_quotas
 
 
 def teacher_of(rates: list[float], trials: int = 64, seed: int = 1, tokens: float = 50.0) -> SimulatedTeacher:

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dartlib.lab import cut_published_pool, read_published_counts
 from dartlib.records import Query, RecordError
-from dartlib.synthesis import cut_published_pool, read_published_counts
 
 # query -> (level, trials, correct, rows in the pool)
 MATH = {"easy": (1, 100, 90, 90), "hard": (5, 100, 4, 4), "never": (5, 100, 0, 0)}

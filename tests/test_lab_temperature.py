@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from stub_engine import SAMPLING, TEMPLATE, StubEngine, numbered_queries
 
+from dartlib.lab import search_temperature
+from dartlib.lab.temperature import speed_of_coverage
 from dartlib.statistics import wilson_interval
-from dartlib.synthesis import search_temperature
-from dartlib.synthesis.temperature import speed_of_coverage
 
 
 def test_speed_of_coverage_by_hand() -> None:

@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from dartlib.grading import algebra
-from dartlib.grading.algebra import MINUS_ONE, Node, Undefined
-from dartlib.grading.formulas import Leaf, Rules, value_of
-from dartlib.grading.reading import Item
-from dartlib.grading.units import same_unit
+from dartlib.grading.equality import algebra
+from dartlib.grading.equality.algebra import MINUS_ONE, Node, Undefined
+from dartlib.grading.equality.formulas import Leaf, Rules, value_of
+from dartlib.grading.equality.parsing import Item
+from dartlib.grading.equality.units import same_unit
 
 _ZERO: Item = ("value", algebra.number(0), "")
 

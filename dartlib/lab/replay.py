@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dartlib.lab.simulation import SimulatedTeacher, cut_by_policy
 from dartlib.queries import read_rows
 from dartlib.records import RecordError
 from dartlib.synthesis.difficulty import Counts, fit_priors
-from dartlib.synthesis.simulation import SimulatedTeacher, cut_by_policy
 from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule, judge
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
 
@@ -131,9 +131,3 @@ def smallest_fixed(teacher: SimulatedTeacher, quotas: Mapping[str, int], achievi
 def clairvoyant_trials(teacher: SimulatedTeacher, counted: Mapping[str, tuple[int, int]]) -> int:
     """Trials up to the last correct one of every query: the same responses without a wasted wrong tail."""
     return sum(teacher.verdicts[query_id].rfind(b"\x01", 0, trials) + 1 for query_id, (trials, _) in counted.items())
-
-
-def counts_of(samples: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """(correct, trials) per query of a pool's samples (columns ``query_id`` and ``verdict``), for replay."""
-    right = (samples["verdict"] == "correct").groupby(samples["query_id"]).agg(["sum", "size"])
-    return {str(query_id): (int(row["sum"]), int(row["size"])) for query_id, row in right.iterrows()}

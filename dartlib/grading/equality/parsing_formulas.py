@@ -10,10 +10,10 @@ import re
 from abc import ABC, abstractmethod
 from fractions import Fraction
 
-from dartlib.grading import algebra
-from dartlib.grading.algebra import HALF, MINUS_ONE, ONE, Node
-from dartlib.grading.notation import FUNCTIONS, GREEK
-from dartlib.grading.reading_tokens import (
+from dartlib.grading.equality import algebra
+from dartlib.grading.equality.algebra import HALF, MINUS_ONE, ONE, Node
+from dartlib.grading.equality.notation import FUNCTIONS, GREEK
+from dartlib.grading.equality.parsing_tokens import (
     CLOSING,
     RELATIONS,
     SEPARATORS,
@@ -22,7 +22,7 @@ from dartlib.grading.reading_tokens import (
     is_integer,
     is_number,
 )
-from dartlib.grading.units import MEANINGFUL, is_unit_word
+from dartlib.grading.equality.units import MEANINGFUL, is_unit_word
 
 PLUS_MINUS = algebra.symbol("±")
 _SIGNS = {"+": ONE, "-": MINUS_ONE, "\\pm": PLUS_MINUS, "\\mp": algebra.multiply([MINUS_ONE, PLUS_MINUS])}

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from dartlib.grading import algebra
-from dartlib.grading.algebra import MINUS_ONE, Node, Undefined
+from dartlib.grading.equality import algebra
+from dartlib.grading.equality.algebra import MINUS_ONE, Node, Undefined
 
 DECIMAL_PRECISION = Fraction(1, 10**6)  # relative, of a reference that is written as a decimal
 FLOAT_NOISE = 1e-8  # relative: formulas whose values differ by more are different

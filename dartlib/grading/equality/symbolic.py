@@ -9,9 +9,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from dartlib.grading import algebra
-from dartlib.grading.algebra import Node
-from dartlib.grading.formulas import Rules, quick_leaf
+from dartlib.grading.equality import algebra
+from dartlib.grading.equality.algebra import Node
+from dartlib.grading.equality.formulas import Rules, quick_leaf
 
 DIGITS = 30  # to which two formulas must agree
 EXTRA_DIGITS = 400  # spent on telling a tiny difference from none

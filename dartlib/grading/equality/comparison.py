@@ -24,13 +24,13 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dartlib.grading import algebra
-from dartlib.grading.algebra import Undefined
-from dartlib.grading.formulas import Rules, quick_leaf
-from dartlib.grading.items import compare_answers, nodes_of
-from dartlib.grading.notation import MAX_LENGTH, normalise, skeleton, tokenise
-from dartlib.grading.reading import Item, read_answer
-from dartlib.grading.reading_tokens import Meaningless, Unreadable
+from dartlib.grading.equality import algebra
+from dartlib.grading.equality.algebra import Undefined
+from dartlib.grading.equality.formulas import Rules, quick_leaf
+from dartlib.grading.equality.notation import MAX_LENGTH, normalise, skeleton, tokenise
+from dartlib.grading.equality.parsing import Item, read_answer
+from dartlib.grading.equality.parsing_tokens import Meaningless, Unreadable
+from dartlib.grading.equality.structures import compare_answers, nodes_of
 
 MAX_FORMULA = 300  # characters of an answer that may reach SymPy
 _ROUNDING = re.compile(
@@ -108,7 +108,7 @@ def compare_fast(
 
 def compare_symbolic(*, gold: str, pred: str, tolerance: float | None = None, query: str | None = None) -> Comparison:
     """Compare with SymPy what ``compare_fast`` left open: may run for ever, so call it where it can be killed."""
-    from dartlib.grading import symbolic
+    from dartlib.grading.equality import symbolic
 
     left, right = normalise(gold), normalise(pred)
     rules = _rules(left, tolerance, query)

@@ -15,12 +15,20 @@ import re
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from dartlib.grading import algebra
-from dartlib.grading.algebra import MINUS_ONE, ONE, Node, Undefined
-from dartlib.grading.notation import CACHED, tokenise
-from dartlib.grading.reading_formulas import PLUS_MINUS, FormulaReader
-from dartlib.grading.reading_tokens import CLOSERS, CLOSING, RELATIONS, SEPARATORS, Meaningless, Unreadable, is_integer
-from dartlib.grading.units import is_unit_word, unit_name
+from dartlib.grading.equality import algebra
+from dartlib.grading.equality.algebra import MINUS_ONE, ONE, Node, Undefined
+from dartlib.grading.equality.notation import CACHED, tokenise
+from dartlib.grading.equality.parsing_formulas import PLUS_MINUS, FormulaReader
+from dartlib.grading.equality.parsing_tokens import (
+    CLOSERS,
+    CLOSING,
+    RELATIONS,
+    SEPARATORS,
+    Meaningless,
+    Unreadable,
+    is_integer,
+)
+from dartlib.grading.equality.units import is_unit_word, unit_name
 
 Item: TypeAlias = tuple[Any, ...]
 
