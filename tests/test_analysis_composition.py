@@ -103,11 +103,14 @@ def test_a_pool_of_models_is_graded_once(tmp_path: Path) -> None:
     assert analysis.grade_model_pool(files, target, level=5) == queries and target.stat().st_mtime_ns == before
     found = analysis.read_responses(target, asked=queries, columns={"correct": "verdict"})
     assert found.outcomes["n_correct"].tolist() == [2, 1, 0] and found.counts["models"] == 2
+    files[0].write_text(files[0].read_text().replace('\\"0\\"', '\\"5\\"'))
+    analysis.grade_model_pool(files, target, level=5)
+    assert analysis.solver_table(target).sum(axis=1).to_dict()["Q0?"] == 1, "other files keep no old verdicts"
     files[0].write_text(files[0].read_text().replace('"reference_answer": "2"', '"reference_answer": "3"'))
     with pytest.raises(RecordError, match="another reference_answer than elsewhere"):
         analysis.grade_model_pool(files, target)
     files[0].write_text('{"query": "Q0?", "response": "r", "model": "m"}\n')
-    with pytest.raises(RecordError, match=r"strong.jsonl, line 1: reference_answer is missing"):
+    with pytest.raises(RecordError, match=r"strong.jsonl, line 1: no column reference_answer or"):
         analysis.grade_model_pool(files, target)
     frame = pd.read_parquet(target)
     frame.iloc[:-1].to_parquet(tmp_path / "part.parquet")

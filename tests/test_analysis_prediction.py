@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dartlib import analysis
+from dartlib.records import RecordError
 
 
 def outcomes(levels: list[float], counts: list[int]) -> pd.DataFrame:
@@ -73,7 +74,10 @@ def test_own_files_of_rates_and_their_faults(tmp_path: Path) -> None:
 
     read = analysis.read_rates(write({"pass_rate": 0.25, "level": "Level 3"}, {"pass_rate": 1, "level": "Level ?"}))
     assert read["pass_rate"].tolist() == [0.25, 1.0] and read["level"].tolist()[0] == 3 and read["level"].isna()[1]
-    with pytest.raises(analysis.AnalysisError, match=r"rates.jsonl: no pass rates \(found: query, trials\)"):
+    with pytest.raises(
+        RecordError,
+        match=r"line 1: no column pass_rate or correct .* for pass_rate \(found: query, trials\): rename one$",
+    ):
         analysis.read_rates(write({"query": "a", "trials": 3}))
     with pytest.raises(analysis.AnalysisError, match=r"line 2: a pass rate of 1.5 is not between 0 and 1"):
         analysis.read_rates(write({"trials": 2, "correct": 1}, {"trials": 2, "correct": 3}))

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dartlib.analysis.inputs import AnalysisError
-from dartlib.files import write_table_atomically
-from dartlib.grading import GradingPool
-from dartlib.queries import read_rows
-from dartlib.records import Query, RecordError, make_queries
+from dartlib.files import sha256_of, write_table_atomically
+from dartlib.grading import GRADER_VERSION, GradingPool
+from dartlib.queries.fields import QUERY_FIELDS, RESPONSE_FIELDS, read_fields
+from dartlib.records import Query, RecordError, make_queries, read_schema
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_FIELDS = ("query", "response", "reference_answer", "model")
+_FIELDS = {name: (RESPONSE_FIELDS | QUERY_FIELDS)[name] for name in ("query", "response", "reference_answer", "model")}
 
 
 def grade_model_pool(
     files: Sequence[Path],
     target: Path,
     *,
+    columns: Mapping[str, str] | None = None,
     level: int | None = None,
     workers: int = 2,
     log: Callable[[str], None] = print,
 ) -> list[Query]:
     """Grade the rows of several files into one Parquet file at ``target``; returns the queries they answer.
 
-    Rows have query, response, reference_answer and model. ``target`` gets those columns, answer, verdict and reason,
-    whole or not at all; nothing is graded again when it is there. All queries get ``level``. Raises RecordError.
+    Rows have query, response, reference_answer and model, or the ``columns`` named for them. ``target`` gets those
+    fields, answer, verdict and reason, whole or not at all; nothing is graded again when it is there and was made from
+    these files by this grader. All queries get ``level``. Raises RecordError.
     """
     import pyarrow as pa
 
-    rows = [(f"{path}, {place}", row) for path in files for place, row in read_rows(path)]
-    for where, row in rows:
-        if wrong := [name for name in _FIELDS if not isinstance(row.get(name), str)]:
-            raise RecordError(f"{where}: {wrong[0]} is missing or not text: a pool's rows have {', '.join(_FIELDS)}")
+    needed = [(name,) for name in _FIELDS]
+    found = [pair for path in files for pair in read_fields(path, _FIELDS, required=needed, columns=columns or {})]
+    rows = [(where, {name: cells[name].text(where) for name in _FIELDS}) for where, cells in found]
     known = {row["query"].strip(): row["reference_answer"] for _, row in rows}
     if disagree := [where for where, row in rows if known[row["query"].strip()] != row["reference_answer"]]:
         raise RecordError(f"{disagree[0]}: another reference_answer than elsewhere for the same query: correct one")
@@ -46,18 +47,20 @@ def grade_model_pool(
         source=target.stem,
         version="1",
     )  # fmt: skip
-    if target.is_file():
+    made_from = " ".join([GRADER_VERSION, str(columns or {}), *(sha256_of(path) for path in files)]).encode()
+    if target.is_file() and (read_schema(target).metadata or {}).get(b"made_from") == made_from:
         return queries
     by_text = {query.query: query for query in queries}
     with GradingPool(workers) as pool:
         asked = [(by_text[row["query"].strip()], row["response"], "stop") for _, row in rows]
         grades = pool.grade_many(asked)
     graded: list[dict[str, Any]] = [
-        {name: row[name] for name in _FIELDS} | {"answer": answer, "verdict": str(verdict), "reason": reason}
+        row | {"answer": answer, "verdict": str(verdict), "reason": reason}
         for (_, row), (answer, verdict, reason) in zip(rows, grades, strict=True)
     ]
     log(f"{len(graded):,} responses of {len({row['model'] for row in graded})} models graded")
-    write_table_atomically(target, pa.Table.from_pylist(graded))
+    table = pa.Table.from_pylist(graded).replace_schema_metadata({"made_from": made_from})
+    write_table_atomically(target, table)
     return queries
 
 

@@ -6,7 +6,6 @@ probability 1-(1-p)^n. The rates come from the first half of a run's own trials,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from math import exp, lgamma
 from pathlib import Path
@@ -28,7 +27,7 @@ from dartlib.analysis.style import (
     legend_below,
     new_figure,
 )
-from dartlib.queries import column_names, read_rows, value_at
+from dartlib.queries.fields import Cell, read_fields, read_level
 from dartlib.statistics import fit_beta
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "correct": ("correct", "tot_n_corrects", "n_difficulty_correct"),
     "level": ("level",),
 }
-_LEVEL = re.compile(r"(?:level )?([1-5])(?:\.0)?", re.IGNORECASE)
 
 
 def read_rates(source: str | Path, *, log: Callable[[str], None] = print) -> pd.DataFrame:
@@ -54,15 +52,10 @@ def read_rates(source: str | Path, *, log: Callable[[str], None] = print) -> pd.
     import pandas as pd
 
     known, path = find_set(source, "rates", log)
-    rows = list(read_rows(path))
-    names = list(dict.fromkeys(name for _, row in rows for name in column_names(row)))
-    candidates = known.columns if known else _COLUMNS
-    found = {field: next((name for name in candidates.get(field, ()) if name in names), None) for field in _COLUMNS}
-    if not found["pass_rate"] and not (found["trials"] and found["correct"]):
-        raise AnalysisError(
-            f"{path}: no pass rates (found: {', '.join(names) or 'no rows'}): give trials and correct, or pass_rate"
-        )
-    read = [_rate(f"{path}, {where}", row, found) for where, row in rows]
+    wanted = known.columns if known else _COLUMNS
+    wanted = {field: wanted.get(field, ()) for field in _COLUMNS}
+    rows = read_fields(path, wanted, required=(("pass_rate", "trials"), ("pass_rate", "correct")))
+    read = [_rate(where, cells) for where, cells in rows]
     rates = pd.DataFrame([each for each in read if each is not None], columns=["level", "pass_rate"], dtype=float)
     if unasked := len(read) - len(rates):
         log(f"{path}: {unasked:,} of {len(read):,} queries left out: no trials")
@@ -71,17 +64,16 @@ def read_rates(source: str | Path, *, log: Callable[[str], None] = print) -> pd.
     return rates
 
 
-def _rate(where: str, row: Mapping[str, Any], found: Mapping[str, str | None]) -> tuple[float, float] | None:
+def _rate(where: str, cells: Mapping[str, Cell]) -> tuple[float, float] | None:
     """Level and pass rate of one row; None for a query without trials."""
-    values = {field: value_at(row, column) if column else None for field, column in found.items()}
-    level = _LEVEL.fullmatch(str(values["level"]).strip())
-    numbers = {}
-    for field in ("pass_rate", "trials", "correct"):
-        value = values[field]
+    level = read_level(cells["level"].value) if "level" in cells else None
+    numbers = dict.fromkeys(("pass_rate", "trials", "correct"), np.nan)
+    for field in numbers.keys() & cells.keys():
+        column, value = cells[field]
         try:
             numbers[field] = float(value) if value is not None and value != "" else np.nan
         except (TypeError, ValueError):
-            raise AnalysisError(f"{where}: {found[field]} is {value!r}, expected a number") from None
+            raise AnalysisError(f"{where}: {column} is {value!r}, expected a number") from None
     rate = numbers["pass_rate"]
     if np.isnan(rate) and numbers["trials"] > 0:
         rate = numbers["correct"] / numbers["trials"]
@@ -89,7 +81,7 @@ def _rate(where: str, row: Mapping[str, Any], found: Mapping[str, str | None]) -
         return None
     if not 0 <= rate <= 1:
         raise AnalysisError(f"{where}: a pass rate of {rate:g} is not between 0 and 1: correct it or delete the row")
-    return float(level[1]) if level else np.nan, rate
+    return float(level) if level else np.nan, rate
 
 
 def rate_prediction_table(outcomes: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:

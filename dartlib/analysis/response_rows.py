@@ -10,39 +10,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dartlib.analysis.inputs import AnalysisError
-from dartlib.queries import column_names, read_rows, value_at
+from dartlib.queries.fields import RIGHT, WRONG, Cell, read_fields
 from dartlib.records import read_schema
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-# Field -> column names looked for, in this order; ``columns`` of read_responses comes before them.
-FIELDS: dict[str, tuple[str, ...]] = {
-    "query": ("query", "question", "problem", "instruction"),
-    "response": ("response", "resp", "output", "completion"),
-    "original_query": ("original_question",),  # what a rephrased query was made from
-    "correct": ("correct", "is_correct", "ans_correct", "verdict"),
-    "level": ("level",),
-    "pass_rate": ("pass_rate",),
-    "n_tokens": ("n_tokens",),
-    "model": ("model",),
-}
 _TEXTS = ("query", "response", "original_query")
 _NUMBERS = ("pass_rate", "n_tokens")
-_RIGHT, _WRONG = ("true", "1", "1.0", "correct"), ("false", "0", "0.0", "wrong", "incorrect", "no_answer", "timeout")
-REQUIRED = ("query", "response")
+_NEEDED = (("query",), ("response",))
 _LEVEL = r"^(?:[Ll]evel )?([1-5])(?:\.0)?$"
 _MEMORY = "1GB"  # DuckDB spills to its temporary folder beyond this
 
 
-def view_of(path: Path, columns: Mapping[str, str], part: str | None) -> str:
+def view_of(path: Path, columns: Mapping[str, Sequence[str]], part: str | None) -> str:
     """SQL for the file's rows under the names used here. Column names are quoted; values are parameters."""
-    column = {name: _quoted(found) for name, found in columns.items()}
+    column = {name: _first_of(found) for name, found in columns.items()}
     correct, unjudged = "true", "false"
     if "correct" in column:
         verdict = f"coalesce(lower(CAST({column['correct']} AS VARCHAR)), '')"
-        correct, unjudged = f"{verdict} IN {_RIGHT}", f"{verdict} NOT IN {_RIGHT + _WRONG}"
+        correct, unjudged = f"{verdict} IN {RIGHT}", f"{verdict} NOT IN {RIGHT + WRONG}"
     level = f"regexp_extract(CAST({column.get('level')} AS VARCHAR), '{_LEVEL}', 1)"
     key = f"coalesce({column['original_query']}, {column['query']})" if "original_query" in column else column["query"]
     text = f"trim({key}, E' \\t\\n\\r')"
@@ -75,8 +63,10 @@ def arguments_of(path: Path, part: str | None) -> list[Any]:
     return [str(path), *([part] if part is not None else [])]
 
 
-def _quoted(column: str) -> str:
-    return ".".join('"' + name.replace('"', '""') + '"' for name in column.split("."))
+def _first_of(columns: Sequence[str]) -> str:
+    """SQL for the first of some columns that holds a value in a row."""
+    quoted = [".".join('"' + name.replace('"', '""') + '"' for name in column.split(".")) for column in columns]
+    return quoted[0] if len(quoted) == 1 else f"coalesce({', '.join(f'CAST({each} AS VARCHAR)' for each in quoted)})"
 
 
 @contextmanager
@@ -101,8 +91,11 @@ def run_sql(connection: duckdb.DuckDBPyConnection, path: Path, sql: str, argumen
         ) from None
 
 
-def check_parquet(path: Path, wanted: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Field -> column of a Parquet file; AnalysisError for a missing, mistyped or unreadable one."""
+def plain_columns(path: Path, wanted: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]] | None:
+    """Field -> its columns of a Parquet file, if SQL can read them as they are; None: its rows must be looked at.
+
+    Raises AnalysisError for a path that DuckDB would take for several, RecordError for an unreadable file.
+    """
     import pyarrow as pa
 
     if set("*?[") & set(str(path)):
@@ -112,65 +105,56 @@ def check_parquet(path: Path, wanted: Mapping[str, Sequence[str]]) -> dict[str, 
         f"{item.name}.{sub.name}": sub.type for item in schema if pa.types.is_struct(item.type) for sub in item.type
     }
     types = {item.name: item.type for item in schema} | nested
-    found = _find(path, list(types), wanted)
-    for name in (name for name in (*_TEXTS, *_NUMBERS) if name in found):
-        kind = types[found[name]]
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind  # a categorical column of pandas
-        text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
-        if not (number if name in _NUMBERS else text):
-            wanted_kind = "numbers" if name in _NUMBERS else "text"
-            raise AnalysisError(f"{path}: column {found[name]!r} is {kind}, expected {wanted_kind}: convert it")
+    plain = {name for name, kind in types.items() if not pa.types.is_nested(kind)}
+    found = {name: tuple(column for column in columns if column in plain) for name, columns in wanted.items()}
+    found = {name: columns for name, columns in found.items() if columns}
+    if not {"query", "response"} <= set(found):
+        return None
+    for name, columns in found.items():
+        for kind in (types[column] for column in columns):
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind  # a categorical column of pandas
+            text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+            number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
+            if not (number if name in _NUMBERS else text or name not in _TEXTS):
+                return None
     return found
 
 
-def _find(path: Path, names: list[str], wanted: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    found = {}
-    for name, candidates in wanted.items():
-        column = next((candidate for candidate in candidates if candidate in names), None)
-        if column is not None:
-            found[name] = column
-        elif name in REQUIRED or tuple(candidates) != FIELDS.get(name):
-            raise AnalysisError(
-                f"{path}: column {candidates[0]!r} is missing for {name} (found: {', '.join(names) or 'none'}): "
-                f"name it with columns={{'{name}': '…'}}"
-            )
-    return found
+def store_rows(
+    path: Path, target: Path, fields: Mapping[str, Sequence[str]], columns: Mapping[str, str] | None
+) -> tuple[Path, dict[str, tuple[str, ...]]]:
+    """A file's rows, checked one by one, as Parquet under this module's own column names; field -> its column there.
 
-
-def store_rows(path: Path, target: Path, wanted: Mapping[str, Sequence[str]]) -> tuple[Path, dict[str, str]]:
-    """A text file's rows, checked one by one, as Parquet under this module's own column names."""
+    Only fields that some row has are in the result. Raises RecordError as read_fields does.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = read_rows(path)
-    first = next(rows, None)
-    if first is None:
-        raise AnalysisError(f"{path}: holds no responses: give one row per response, with its query")
-    found = _find(path, column_names(first[1]), wanted)
-    schema = pa.schema([(name, pa.string()) for name in found])
+    schema = pa.schema([(name, pa.string()) for name in fields])
+    seen: set[str] = set()
     with pq.ParquetWriter(target, schema) as writer:
         batch: list[dict[str, str | None]] = []
-        for place, row in (pair for part in ([first], rows) for pair in part):
-            batch.append({name: _cell(f"{path}, {place}", row, name, column) for name, column in found.items()})
+        for where, cells in read_fields(path, fields, required=_NEEDED, columns=columns):
+            seen.update(cells)
+            batch.append({name: _value(where, name, cell) for name, cell in cells.items()})
             if len(batch) == 4096:
                 writer.write_table(pa.Table.from_pylist(batch, schema))
                 batch = []
         writer.write_table(pa.Table.from_pylist(batch, schema))
-    return target, {name: name for name in found}
+    if not seen:
+        raise AnalysisError(f"{path}: holds no responses: give one row per response, with its query")
+    return target, {name: (name,) for name in fields if name in seen}
 
 
-def _cell(where: str, row: Mapping[str, Any], name: str, column: str) -> str | None:
-    value = value_at(row, column)
-    if name in REQUIRED and column not in column_names(row):
-        raise AnalysisError(f"{where}: {column} is missing: every row needs its query and its response")
+def _value(where: str, name: str, cell: Cell) -> str | None:
     if name in _NUMBERS:
-        return _number(f"{where}: {column}", name, value)
-    if value is None or isinstance(value, str):
-        return value
-    if name in _TEXTS or not isinstance(value, bool | int | float):
-        raise AnalysisError(f"{where}: {column} is {type(value).__name__}, expected text: convert the row or delete it")
-    return str(value)
+        return _number(f"{where}: {cell.column}", name, cell.value)
+    if cell.value is None or isinstance(cell.value, str):
+        return cell.value
+    if name in _TEXTS or not isinstance(cell.value, bool | int | float):
+        kind = type(cell.value).__name__
+        raise AnalysisError(f"{where}: {cell.column} is {kind}, expected text: convert the row or delete it")
+    return str(cell.value)
 
 
 def _number(where: str, name: str, value: Any) -> str | None:
@@ -181,7 +165,7 @@ def _number(where: str, name: str, value: Any) -> str | None:
         number = float(value)
     except (TypeError, ValueError):
         raise AnalysisError(f"{where} is {value!r}, expected a number: convert it or leave it empty") from None
-    if not 0 <= number <= (1 if name == "pass_rate" else math.inf):
+    if not 0 <= number < math.inf or (name == "pass_rate" and number > 1):
         wanted = "between 0 and 1" if name == "pass_rate" else "a number of tokens"
         raise AnalysisError(f"{where} is {number:g}, not {wanted}: correct it or leave it empty")
     return str(number)

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dartlib.analysis.inputs import AnalysisError, find_set
-from dartlib.analysis.response_rows import FIELDS, arguments_of, check_parquet, connect, run_sql, store_rows, view_of
+from dartlib.analysis.response_rows import arguments_of, connect, plain_columns, run_sql, store_rows, view_of
 from dartlib.queries import join_texts
+from dartlib.queries.fields import RESPONSE_FIELDS, candidates
+from dartlib.queries.files import file_ending
 from dartlib.records import Query, Verdict, make_query_id
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class ResponseSet:
     name: str
     source: Path
     path: Path
-    columns: Mapping[str, str]
+    columns: Mapping[str, Sequence[str]]
     outcomes: pd.DataFrame
     samples: pd.DataFrame | None
     counts: Mapping[str, int]
@@ -83,23 +85,20 @@ def read_responses(
     ``asked`` are all queries that could have been answered: then unanswered ones count, levels come from them, and
     responses are attributed by text (exact after stripping, then normalised; a rephrased query by the original it
     names). Without it a set cannot tell whom it misses. ``columns`` maps a field (query, response, original_query,
-    correct, level, pass_rate, n_tokens) to the file's column. Where ``correct`` (true or false, or a verdict) is
-    known, only correct responses are counted as data. Raises RecordError or AnalysisError naming file, row and field.
+    correct, level, pass_rate, n_tokens) to the file's column or path. Where ``correct`` (true or false, or a verdict)
+    is known, only correct responses are counted as data. Raises RecordError or AnalysisError naming file, row, field.
     """
     known, path = find_set(source, "responses", log)
-    wanted: dict[str, tuple[str, ...]] = {**FIELDS, **{key: (value,) for key, value in (columns or {}).items()}}
+    columns = None if known else columns or {}
+    fields: Mapping[str, Sequence[str]] = RESPONSE_FIELDS
     if known:
-        fields = ("part", *FIELDS)
-        wanted = {key: value for key, value in known.columns.items() if key in fields}
-    if unknown := set(columns or {}) - set(FIELDS):
-        raise AnalysisError(f"columns: unknown field {sorted(unknown)[0]!r}: choose among {', '.join(FIELDS)}")
+        fields = {key: value for key, value in known.columns.items() if key in ("part", *RESPONSE_FIELDS)}
     title, part, folder = name or (known.name if known else path.stem), known.part if known else None, None
-    file = path
-    if path.suffix.lower() != ".parquet":
+    file, wanted = path, candidates(fields, columns)
+    found = plain_columns(path, wanted) if file_ending(path) == ".parquet" else None
+    if found is None or any(wanted[field] and field not in found for field in columns or ()):
         folder = tempfile.TemporaryDirectory(prefix="dartlib-responses-")
-        path, found = store_rows(path, Path(folder.name) / "rows.parquet", wanted)
-    else:
-        found = check_parquet(path, wanted)
+        path, found = store_rows(path, Path(folder.name) / "rows.parquet", fields, columns)
     with connect() as connection:
         view, arguments = view_of(path, found, part), arguments_of(path, part)
         texts = run_sql(connection, file, _PER_TEXT.format(view=view), arguments)

@@ -2,7 +2,8 @@
 
 from dartlib.queries.catalogue import Source, benchmark_names, get_source, load_catalogue
 from dartlib.queries.contamination import NGRAM_WORDS, Overlap, benchmark_overlaps, find_overlaps
-from dartlib.queries.files import column_names, read_rows, value_at
+from dartlib.queries.fields import read_training_rows
+from dartlib.queries.files import read_rows
 from dartlib.queries.hub import data_folder, fetch_source, find_source, local_file, missing_columns, probe_source
 from dartlib.queries.joining import join_texts, normalise_text
 from dartlib.queries.ladder import LADDERS, build_ladder, canonical_key, ladder_table, ladder_version
@@ -20,7 +21,6 @@ __all__ = [
     "benchmark_overlaps",
     "build_ladder",
     "canonical_key",
-    "column_names",
     "data_folder",
     "fetch_source",
     "find_overlaps",
@@ -39,5 +39,5 @@ __all__ = [
     "probe_source",
     "read_queries",
     "read_rows",
-    "value_at",
+    "read_training_rows",
 ]

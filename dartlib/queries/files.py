@@ -1,23 +1,26 @@
 """Rows of a file of problems or responses: JSONL, JSON (a list of objects), CSV or Parquet, one at a time.
 
 JSONL, CSV and Parquet are streamed. Whatever cannot be read is a RecordError with file, line or row, and the fix.
+Which column of a row is what, `fields` says.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dartlib.queries.chat import chat_columns
 from dartlib.records import RecordError
 
-FORMATS = (".jsonl", ".json", ".csv", ".parquet")
-_PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst")
+FORMATS = {".jsonl": "JSON Lines", ".json": "a JSON list", ".csv": "CSV", ".parquet": "Parquet"}
+_PACKED = {b"\x1f\x8b": ".gz", b"PK\x03\x04": ".zip", b"BZh": ".bz2", b"\xfd7zXZ": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+_SNIFFED = 1 << 16  # bytes looked at to tell what a file holds
+_HEADER = re.compile(r'"?[\w .-]+"?(,"?[\w .-]+"?)+')
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # JSON's spelling of a surrogate, one half of a pair
 _LONGEST_FIELD = 2**31 - 1  # csv's own limit of 128 kB would refuse a long response
 
@@ -25,35 +28,51 @@ Row = tuple[str, Mapping[str, Any]]  # where it stands ("line 3"), column -> val
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Every row of a file with the place it stands at. Raises RecordError at the first row that cannot be read."""
-    kind = path.suffix.lower()
-    if path.is_dir():
-        raise RecordError(f"{path}: is a folder: name one file in it")
-    if kind not in FORMATS:
-        packed = "unpack it first" if kind in _PACKED else f"use one of {', '.join(FORMATS)}"
-        raise RecordError(f"{path}: unknown kind of file: {packed}")
-    if not path.is_file():
-        raise RecordError(f"{path}: no such file")
+    """Every row of a file with the place it stands at. Raises RecordError at the first row that cannot be read.
+
+    A row with a conversation has its question and its answer also as ``chat_query`` and ``chat_response``.
+    """
+    readers = {".jsonl": _jsonl_rows, ".json": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
     try:
-        yield from {".jsonl": _jsonl_rows, ".json": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}[kind](
-            path
-        )
+        for place, row in readers[file_ending(path)](path):
+            yield place, {**row, **chat_columns(row)}
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def value_at(row: Mapping[str, Any], column: str) -> Any:
-    """The value of a column; ``a.b`` is field b of the structure a. None where any part is missing, also as NaN."""
-    value: Any = row
-    for part in [column] if column in row else column.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return None if isinstance(value, float) and math.isnan(value) else value
+def file_ending(path: Path) -> str:
+    """The ending (".jsonl") of a file that holds what it says; RecordError tells whether to rename or to unpack it."""
+    if path.is_dir():
+        raise RecordError(f"{path}: is a folder: name one file in it")
+    if not path.is_file():
+        raise RecordError(f"{path}: no such file")
+    ending = path.suffix.lower()
+    with open(path, "rb") as handle:
+        head = handle.read(_SNIFFED)
+    packed = next((kind for mark, kind in _PACKED.items() if head.startswith(mark)), None)
+    if packed and ending in (*FORMATS, *_PACKED.values()):
+        raise RecordError(f"{path}: is compressed ({packed}): unpack it first")
+    if (held := _ending_of(head, ending)) != ending:
+        if held not in FORMATS:
+            raise RecordError(f"{path}: unknown kind of file: use one of {', '.join(FORMATS)}")
+        stem = Path(path.stem)
+        name = stem if stem.suffix.lower() == held else path.with_suffix(held)
+        raise RecordError(f"{path}: holds {FORMATS[held]}: rename it to {name.name}")
+    return ending
 
 
-def column_names(row: Mapping[str, Any]) -> list[str]:
-    """The columns of a row, those of structures also as ``a.b``."""
-    nested = [f"{name}.{part}" for name, value in row.items() if isinstance(value, Mapping) for part in value]
-    return [*row, *nested]
+def _ending_of(head: bytes, named: str) -> str:
+    """The ending that fits a file's first bytes: the one it has, unless they clearly say another."""
+    if head.startswith(b"PAR1"):
+        return ".parquet"
+    text = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace").strip()
+    first, _, rest = text.partition("\n")
+    if text.startswith("{"):
+        lines = first.rstrip().endswith("}") and rest.lstrip().startswith("{")
+        return ".jsonl" if lines or named != ".json" else named
+    if text.startswith("["):
+        return ".json"
+    return ".csv" if _HEADER.fullmatch(first.rstrip()) else named if named in FORMATS else ""
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -63,8 +82,6 @@ def _lines(path: Path) -> Iterator[str]:
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
-                if number == 1 and line.startswith(b"\x1f\x8b"):
-                    raise RecordError(f"{path}: compressed by gzip: unpack it first") from None
                 raise RecordError(f"{path}, line {number}: not UTF-8 text: save the file as UTF-8") from None
 
 
@@ -137,8 +154,9 @@ def _parse_json(where: str, text: str) -> Any:
     except json.JSONDecodeError as error:
         at = f"column {error.colno}" if error.lineno == 1 or ", line " in where else f"line {error.lineno}"
         raise RecordError(f"{where}: invalid JSON at {at} ({error.msg}): correct it or delete the row") from None
-    except RecursionError:
-        raise RecordError(f"{where}: invalid JSON (nested too deep): correct it or delete the row") from None
+    except (RecursionError, ValueError) as error:  # ValueError: a whole number of thousands of digits
+        why = "nested too deep" if isinstance(error, RecursionError) else "a number with too many digits"
+        raise RecordError(f"{where}: invalid JSON ({why}): correct it or delete the row") from None
 
 
 def _check_characters(where: str, value: Any) -> None:

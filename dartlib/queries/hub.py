@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from dartlib.files import cache_folder, replacing, write_text_atomically
 from dartlib.queries.catalogue import Source
-from dartlib.queries.files import FORMATS, column_names
+from dartlib.queries.fields import column_names
+from dartlib.queries.files import FORMATS
 from dartlib.records import RecordError
 
 if TYPE_CHECKING:

@@ -17,31 +17,29 @@ from pathlib import Path
 from typing import Any
 
 from dartlib.queries.catalogue import Source, get_source, load_catalogue
-from dartlib.queries.files import Row, column_names, read_rows, value_at
+from dartlib.queries.fields import QUERY_FIELDS, Cell, read_fields, read_level
 from dartlib.queries.hub import find_source
+from dartlib.queries.joining import normalise_text
 from dartlib.queries.ladder import LADDERS, build_ladder
 from dartlib.records import Query, RecordError, make_queries
 
-# Field -> column names looked for, in this order; ``columns`` of read_queries comes before them.
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "query": ("query", "question", "problem"),
-    "reference_answer": ("reference_answer", "answer"),
-    "solution": ("solution",),  # its last \boxed{…} is the reference where there is no column of answers
-    "level": ("level",),
-    "domain": ("domain", "type"),
-    "answer_type": ("answer_type",),
-    "tolerance": ("tolerance",),
-    "id": ("query_id", "id"),
-}
 _PLAIN_NUMBER = re.compile(r"[$]?[+-]?[$]?(\d[\d,]*(\.\d*)?|\.\d+)")
 
 
 def load_queries(
-    source: str, *, split: str, queries_per_level: int, seed: int, log: Callable[[str], None] = print
+    source: str,
+    *,
+    split: str,
+    queries_per_level: int,
+    seed: int,
+    columns: Mapping[str, str] | None = None,
+    log: Callable[[str], None] = print,
 ) -> list[Query]:
     """Queries of a ladder named ``ladder-<name>``, of a known set of the catalogue, or of a file by its path.
 
-    Sets and files are read whole: ``split``, ``queries_per_level`` and ``seed`` are for ladders.
+    Sets and files are read whole: ``queries_per_level`` and ``seed`` are for ladders, ``columns`` (as in read_queries)
+    for files. A problem that a file repeats is asked once, unless ``split`` is "test": a benchmark counts it as often
+    as it stands there.
     """
     name = source.removeprefix("ladder-")
     if name in LADDERS and name != source:
@@ -54,7 +52,7 @@ def load_queries(
             f"{source}: no such file, not a built-in ladder ({ladders}) and not a known data set "
             f"({', '.join(name for name, known in load_catalogue().items() if known.kind in ('queries', 'benchmark'))})"
         )
-    return read_queries(Path(source), log=log)
+    return read_queries(Path(source), columns=columns, keep_repeats=split == "test", log=log)
 
 
 def load_known_queries(name: str, *, log: Callable[[str], None] = print) -> list[Query]:
@@ -67,10 +65,8 @@ def load_known_queries(name: str, *, log: Callable[[str], None] = print) -> list
     if source.kind not in ("queries", "benchmark"):
         raise RecordError(f"{name}: holds {source.kind}, not queries with reference answers")
     path = find_source(source, log)
-    queries = read_queries(path, source=source, log=log)
+    queries = read_queries(path, source=source, keep_repeats=source.kind == "benchmark", log=log)
     repeats = sum(count > 1 for count in Counter(query.query for query in queries).values())
-    if repeats:
-        log(f"{name}: {repeats} of its questions are asked more than once; each occurrence is a query of its own")
     wrong = source.rows is not None and len(queries) != source.rows
     if source.kind == "benchmark" and (wrong or repeats != source.repeats):
         raise RecordError(
@@ -87,98 +83,118 @@ def read_queries(
     *,
     source: str | Source | None = None,
     columns: Mapping[str, str] | None = None,
+    keep_repeats: bool = True,
     log: Callable[[str], None] = print,
 ) -> list[Query]:
     """All problems of one file as queries; ``source`` names them and defaults to the file's name without its ending.
 
     ``columns`` maps a field (query, reference_answer, solution, level, domain, answer_type, tolerance, id) to the
-    file's column; with a catalogue entry as ``source`` its columns and rules hold. A GSM8K-style reference
-    ("… #### 42") is what follows the marks. ``level`` may read 3 or "Level 3"; an unknown one ("Level ?") becomes
-    None. ``log`` tells how many; rows of a catalogue entry without a reference are left out and told as well, in an
-    own file they are an error. Raises RecordError.
+    file's column or path; with a catalogue entry as ``source`` its columns and rules hold. Conversations are read as
+    well: the question is what the user says, the reference the last box of the reply unless a column states it. A
+    GSM8K-style reference ("… #### 42") is what follows the marks. ``level`` may read 3 or "Level 3"; an unknown one
+    ("Level ?") becomes None. ``log`` tells of unknown levels, of repeated problems (the first one alone is kept unless
+    ``keep_repeats``) and of those with different answers; rows of a catalogue entry without a reference are left out
+    and told as well, in an own file they are an error. Raises RecordError.
     """
     path = Path(path)
     known = source if isinstance(source, Source) else None
-    rows = list(read_rows(path))
+    if known:
+        rows = list(read_fields(path, known.columns, required=(("query",),)))
+    else:
+        required = (("query",), ("reference_answer", "solution"))
+        rows = list(read_fields(path, QUERY_FIELDS, required=required, columns=columns or {}))
     if not rows:
         raise RecordError(f"{path}: holds no problems: write one per row, with a question and its answer")
-    candidates = known.columns if known else _candidates(columns or {})
-    names = _find_columns(path, list(dict.fromkeys(name for _, row in rows for name in column_names(row))), candidates)
-    _check_ids(path, rows, names.get("id"))
     if known:
-        unanswered = [place for place, row in rows if not _reference("", row, names, known)]
+        unanswered = [where for where, cells in rows if not _reference(where, cells, known)]
         if unanswered:
-            log(f"{path}: {len(unanswered)} of {len(rows)} rows left out: no reference answer ({unanswered[0]} …)")
-        rows = [(place, row) for place, row in rows if _reference("", row, names, known)]
-    records = [_to_record(f"{path}, {place}", row, names, known) for place, row in rows]
-    if "level" in names and (unknown := sum(record["level"] is None for record in records)):
-        log(f"{path}: {unknown} of {len(records)} problems have no known level")
+            first = _row(unanswered[0])
+            log(f"{path}: {len(unanswered)} of {len(rows)} rows left out: no reference answer ({first} …)")
+        rows = [(where, cells) for where, cells in rows if _reference(where, cells, known)]
+    records = {where: _to_record(where, cells, known) for where, cells in rows}
+    _check_ids(rows)
+    repeats = _tell_repeats(path, records, keep_repeats, log)
+    kept = [record for where, record in records.items() if keep_repeats or where not in repeats]
+    if any("level" in cells for _, cells in rows) and (unknown := sum(record["level"] is None for record in kept)):
+        log(f"{path}: {unknown} of {len(kept)} problems have no known level")
     name, version = (known.name, known.version) if known else (str(source or path.stem), "1")
-    return make_queries(records, source=name, version=version)
+    return make_queries(kept, source=name, version=version)
 
 
-def _candidates(given: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    if unknown := set(given) - set(COLUMNS):
-        raise RecordError(f"columns: unknown field {sorted(unknown)[0]!r}: choose among {', '.join(COLUMNS)}")
-    return {**COLUMNS, **{field: (column,) for field, column in given.items()}}
-
-
-def _find_columns(path: Path, found: list[str], candidates: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Field -> column of this file; RecordError names a missing column and lists what was found.
-
-    A column named on purpose must be there; of several candidates the first one found is taken.
-    """
-    names = {}
-    for field, wanted in candidates.items():
-        if (column := next((name for name in wanted if name in found), None)) is not None:
-            names[field] = column
-    for field, wanted in candidates.items():
-        required = field == "query" or (field == "reference_answer" and "solution" not in names)
-        named = field in COLUMNS and len(wanted) == 1 and tuple(wanted) != COLUMNS[field]
-        if field not in names and (required or (named and field != "solution")):
-            raise RecordError(
-                f"{path}: no column {' or '.join(wanted)} for {field} (found: {', '.join(found)}): "
-                f"rename one, or name it with columns={{'{field}': '…'}}"
-            )
-    return names
-
-
-def _check_ids(path: Path, rows: list[Row], column: str | None) -> None:
-    """Explicit ids are kept as metadata; two rows with one id mean that the file was joined wrongly."""
-    if column is None:
-        return
-    first: dict[str, str] = {}
-    for place, row in rows:
-        if (value := value_at(row, column)) is None:
+def _check_ids(rows: Sequence[tuple[str, Mapping[str, Cell]]]) -> None:
+    """Explicit ids are kept as metadata; two problems with one id mean that the file was joined wrongly."""
+    first: dict[str, tuple[str, str]] = {}
+    for where, cells in rows:
+        if "id" not in cells or cells["id"].value is None:
             continue
-        if str(value) in first:
+        identity, text = str(cells["id"].value), str(cells["query"].value).strip()
+        before, its_text = first.setdefault(identity, (where, text))
+        if its_text != text:
             raise RecordError(
-                f"{path}, {place}: {column} {str(value)!r} was already used on {first[str(value)]}: make it unique"
+                f"{where}: {cells['id'].column} {identity!r} was already used on {_row(before)}: make it unique"
             )
-        first[str(value)] = place
 
 
-def _to_record(where: str, row: Mapping[str, Any], names: Mapping[str, str], known: Source | None) -> dict[str, Any]:
+def _tell_repeats(
+    path: Path, records: Mapping[str, Mapping[str, Any]], keep: bool, log: Callable[[str], None]
+) -> set[str]:
+    """The places of all problems that stood before in the file; tells how many, and which answers disagree."""
+    first: dict[str, str] = {}
+    repeats, disputed = set(), {}
+    for where, record in records.items():
+        if (before := first.setdefault(record["query"], where)) == where:
+            continue
+        repeats.add(where)
+        answers = [records[place]["reference_answer"] for place in (before, where)]
+        if _plain(answers[0]) != _plain(answers[1]):
+            disputed[where] = f"{_row(before)} and {_row(where)} ({answers[0][:40]!r}, {answers[1][:40]!r})"
+    if repeats:
+        what = "each occurrence is a query of its own" if keep else "asked once each, as in their first row"
+        several = len({records[where]["query"] for where in repeats})
+        log(f"{path}: {len(repeats):,} of {len(records):,} rows repeat a problem ({several:,} problems): {what}")
+    if disputed:
+        shown = "; ".join(list(disputed.values())[:10]) + (" …" if len(disputed) > 10 else "")
+        log(f"{path}: {len(disputed):,} rows answer a problem that stood before in other words: {shown}: correct one")
+    return repeats
+
+
+def _row(where: str) -> str:
+    return where.rpartition(", ")[2]
+
+
+def _plain(answer: str) -> str:
+    """An answer in one spelling: 1,004 and $1004.0 are not two answers."""
+    text = normalise_text(answer)
+    if not _PLAIN_NUMBER.fullmatch(text):
+        return text
+    number = text.replace("$", "").replace(",", "")
+    return str(Decimal(number).normalize())
+
+
+def _to_record(where: str, cells: Mapping[str, Cell], known: Source | None) -> dict[str, Any]:
     """The fields of one query; RecordError when one cannot be read."""
-    values = {field: value_at(row, column) for field, column in names.items()}
-    reference = _reference(where, row, names, known)
+    reference = _reference(where, cells, known)
     if not reference:
-        column = names.get("reference_answer")
-        lack = f"{column} is empty" if column else f"{names['solution']} has no \\boxed{{…}}"
+        cell = cells.get("reference_answer")
+        lack = f"{cell.column} is empty" if cell else f"{cells['solution'].column} has no \\boxed{{…}}"
         raise RecordError(f"{where}: {lack}: every query needs a reference answer: give it or delete the row")
-    query = _text(where, names["query"], values["query"])
+    query = _text(where, cells, "query")
     if not query:
-        raise RecordError(f"{where}: {names['query']} is empty: give the question or delete the row")
-    record: dict[str, Any] = {"query": query, "reference_answer": reference}
-    record["level"] = _level(where, values.get("level"))
-    record["domain"] = _text(where, "domain", values.get("domain")) or None
-    stated = _text(where, "answer_type", values.get("answer_type"))
-    record["answer_type"] = stated or _guess_type(reference)
-    record["tolerance"] = _tolerance(where, values.get("tolerance"))
+        raise RecordError(f"{where}: {cells['query'].column} is empty: give the question or delete the row")
+    stated = _text(where, cells, "answer_type")
+    record: dict[str, Any] = {
+        "query": query,
+        "reference_answer": reference,
+        "level": _level(where, _text(where, cells, "level")),
+        "domain": _text(where, cells, "domain") or None,
+        "answer_type": stated or _guess_type(reference),
+        "tolerance": _tolerance(where, _text(where, cells, "tolerance")),
+    }
     if known:
-        record |= _by_rules(known, record, stated, several=values.get("several") is True)
-    if values.get("id") is not None:
-        record["metadata"] = json.dumps({"id": str(values["id"])})
+        several = "several" in cells and cells["several"].value is True
+        record |= _by_rules(known, record, stated, several=several)
+    if "id" in cells and cells["id"].value is not None:
+        record["metadata"] = json.dumps({"id": str(cells["id"].value)})
     return record
 
 
@@ -195,16 +211,13 @@ def _by_rules(known: Source, record: Mapping[str, Any], stated: str, several: bo
     return {"level": level, "answer_type": "set" if several else kind, "tolerance": tolerance}
 
 
-def _reference(where: str, row: Mapping[str, Any], names: Mapping[str, str], known: Source | None) -> str:
+def _reference(where: str, cells: Mapping[str, Cell], known: Source | None) -> str:
     """The reference answer of a row, empty when it has none."""
-    text = ""
-    if "reference_answer" in names:
-        value = value_at(row, names["reference_answer"])
-        plain = _as_text(value) if known else value
-        text = _text(where, names["reference_answer"], plain).rpartition("####")[2].strip()
-    if not text and "solution" in names:
-        text = last_boxed(_text(where, names["solution"], value_at(row, names["solution"])))
-    return text
+    if (cell := cells.get("reference_answer")) is not None:
+        cell = cell._replace(value=_as_text(cell.value)) if known else cell
+        if text := cell.text(where).rpartition("####")[2].strip():
+            return text
+    return last_boxed(_text(where, cells, "solution"))
 
 
 def _as_text(value: Any) -> Any:
@@ -243,25 +256,20 @@ def _half_of_last_digit(reference: str) -> float | None:
     return float(Decimal(5).scaleb(exponent - 1))
 
 
-def _text(where: str, column: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise RecordError(f"{where}: {column} must be text or a number, not {type(value).__name__}: convert it")
-    return str(value).strip()
+def _text(where: str, cells: Mapping[str, Cell], field: str) -> str:
+    return cells[field].text(where).strip() if field in cells else ""
 
 
-def _level(where: str, value: Any) -> int | None:
-    text = _text(where, "level", value).lower().removeprefix("level").strip()
-    if text in ("", "?", "nan", "0", "0.0"):  # a mirror of MATH writes 0 where the original says "Level ?"
+def _level(where: str, text: str) -> int | None:
+    known = text.lower().removeprefix("level").strip()
+    if known in ("", "?", "nan", "0", "0.0"):  # a mirror of MATH writes 0 where the original says "Level ?"
         return None
-    if not re.fullmatch(r"[1-5](\.0*)?", text):
-        raise RecordError(f"{where}: level {value!r} is not 1 to 5: give 1 (easy) to 5 (hard), or leave it empty")
-    return int(text[0])
+    if (level := read_level(text)) is None:
+        raise RecordError(f"{where}: level {text!r} is not 1 to 5: give 1 (easy) to 5 (hard), or leave it empty")
+    return level
 
 
-def _tolerance(where: str, value: Any) -> float | None:
-    text = _text(where, "tolerance", value)
+def _tolerance(where: str, text: str) -> float | None:
     if text in ("", "nan"):
         return None
     try:
@@ -269,5 +277,5 @@ def _tolerance(where: str, value: Any) -> float | None:
     except ValueError:
         tolerance = math.nan
     if not 0 <= tolerance < math.inf:
-        raise RecordError(f"{where}: tolerance {value!r} is not a number of at least 0")
+        raise RecordError(f"{where}: tolerance {text!r} is not a number of at least 0")
     return tolerance
