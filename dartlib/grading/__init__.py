@@ -3,6 +3,7 @@
 from dartlib.grading.equality.comparison import answers_equal
 from dartlib.grading.explanation import Explanation, explain
 from dartlib.grading.extraction import extract_answer
+from dartlib.grading.files import grade_file
 from dartlib.grading.pool import GradingError, GradingPool
 from dartlib.grading.verdicts import GRADER_VERSION, LENIENT_GRADER_VERSION, grade_response
 
@@ -15,5 +16,6 @@ __all__ = [
     "answers_equal",
     "explain",
     "extract_answer",
+    "grade_file",
     "grade_response",
 ]

@@ -1,4 +1,4 @@
-"""The command line: `dartlib run`, `plan`, `status`, `doctor`, `prefetch`; and `stage`, which the Snakefile calls."""
+"""The command line: `run`, `plan`, `status`, `grade`, `doctor`, `prefetch`; and `stage`, which the Snakefile calls."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ def _dispatch(options: argparse.Namespace) -> int:
         from dartlib.pipeline.status import show_status
 
         return show_status(run_folder(options.run, options.runs))
+    if options.command == "grade":
+        from dartlib.grading import grade_file
+
+        out = options.out or options.file.with_suffix(".graded.jsonl")
+        grade_file(options.file, out, lenient=options.lenient, explained=options.explain)
+        print(f"written to {out}")
+        return 0
     if options.command in ("doctor", "prefetch"):
         from dartlib.pipeline.doctor import prefetch, show_findings
 
@@ -98,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     fetch = commands.add_parser("prefetch", help="fetch data sets (and `embedded`) for machines without a network")
     fetch.add_argument("names", nargs="*", metavar="NAME", help="names of data sets; none: list them")
+    grade = commands.add_parser("grade", help="judge the responses in a JSON Lines file against their references")
+    grade.add_argument("file", type=Path, help="lines with reference_answer and response")
+    grade.add_argument("--out", type=Path, metavar="FILE", help="the graded lines (default: beside FILE)")
+    grade.add_argument("--lenient", action="store_true", help="the last number counts where no answer is announced")
+    grade.add_argument("--explain", action="store_true", help="add the rule that decided and how both sides were read")
     stage = commands.add_parser("stage", help="run one stage of a run folder (called by the Snakefile)")
     stage.add_argument("folder", type=Path)
     stage.add_argument("stage")
