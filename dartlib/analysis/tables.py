@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dartlib.records import STRATEGIES, Verdict
-from dartlib.statistics import compare_paired, pass_at_k, resampled_counts, wilson_interval
+from dartlib.statistics import bootstrap_mean_interval, compare_paired, pass_at_k, wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,10 +51,8 @@ def strategies_of(frame: pd.DataFrame) -> list[str]:
 
 
 def mean_with_band(name: str, values: npt.ArrayLike) -> dict[str, float]:
-    array = np.asarray(values, dtype=float)
-    distinct, counts = np.unique(array, return_counts=True)
-    low, high = np.quantile(resampled_counts(counts, seed=_SEED) @ distinct / len(array), [0.025, 0.975])
-    return {name: float(array.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
+    low, high = bootstrap_mean_interval(values, seed=_SEED)
+    return {name: float(np.asarray(values, dtype=np.float64).mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def share_with_band(name: str, successes: int, trials: int) -> dict[str, float]:
