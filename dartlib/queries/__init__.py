@@ -1,5 +1,6 @@
 """What is asked: prompt templates, the procedural ladders, known data sets, and files of own problems."""
 
+from dartlib.queries.benchmarks import benchmark_shots, benchmark_template, broken_items, choose_queries
 from dartlib.queries.catalogue import Source, benchmark_names, get_source, load_catalogue
 from dartlib.queries.contamination import NGRAM_WORDS, Overlap, benchmark_overlaps, find_overlaps
 from dartlib.queries.files import column_names, read_rows, value_at
@@ -18,8 +19,12 @@ __all__ = [
     "Template",
     "benchmark_names",
     "benchmark_overlaps",
+    "benchmark_shots",
+    "benchmark_template",
+    "broken_items",
     "build_ladder",
     "canonical_key",
+    "choose_queries",
     "column_names",
     "data_folder",
     "fetch_source",

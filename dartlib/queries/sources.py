@@ -177,8 +177,10 @@ def _to_record(where: str, row: Mapping[str, Any], names: Mapping[str, str], kno
     record["tolerance"] = _tolerance(where, values.get("tolerance"))
     if known:
         record |= _by_rules(known, record, stated, several=values.get("several") is True)
-    if values.get("id") is not None:
-        record["metadata"] = json.dumps({"id": str(values["id"])})
+    kept = {"id": None if values.get("id") is None else str(values["id"])}
+    if "unit" in values:  # OlympiadBench: its instruction speaks of all three
+        kept |= {"stated_type": stated, "several": values.get("several"), "unit": values["unit"]}
+    record["metadata"] = json.dumps({name: value for name, value in kept.items() if value is not None})
     return record
 
 
