@@ -64,12 +64,12 @@ def _olympiad_instruction(about: Mapping[str, Any]) -> str:
         wanted = "The problem has multiple answers, each of them" if several else "The answer of The problem"
         wanted += f" should be {kind}. "
     box = "\\boxed{multiple answers connected with commas}" if several else "\\boxed{answer}"
+    note = ", note that the unit of the answer should not be included in \\boxed{}" if unit else ""
     return (
         f"The following is an open-ended problem from an International Math competition. {wanted}Please calculate the "
         "answer according to the given requirements and the information provided. Please use LaTeX format to represent "
-        "the variables and formulas used in the solution process and results. Please end your solution with \"So the "
-        f"final answer is {box}{'(unit)' if unit else ''}.\" and give the result explicitly"
-        f"{', note that the unit of the answer should not be included in \\boxed{}' if unit else ''}.\n"
+        'the variables and formulas used in the solution process and results. Please end your solution with "So the '
+        f'final answer is {box}{"(unit)" if unit else ""}." and give the result explicitly{note}.\n'
     )
 
 
