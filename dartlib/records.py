@@ -144,6 +144,34 @@ class QueryOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """One graded reply to a benchmark question; everything that a score rests on is in these rows.
+
+    ``benchmark_version`` is the digest of the questions and references asked, ``prompt_digest`` of this question's
+    whole prompt, ``response_hash`` of the response (sha256, the first 12 or 16 hex digits). ``grader`` and ``engine``
+    carry their versions, ``weights`` identifies the model.
+    """
+
+    query_id: str
+    benchmark: str
+    benchmark_version: str
+    level: int | None
+    domain: str | None
+    trial: int
+    verdict: str
+    reason: str
+    answer: str | None
+    finish_reason: str
+    n_tokens: int
+    response: str
+    response_hash: str
+    prompt_digest: str
+    grader: str
+    engine: str
+    weights: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What a finished stage leaves behind. Written last: its presence means the stage is complete."""
 
@@ -164,7 +192,7 @@ class Manifest:
 
 
 _ARROW_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
-RecordType = TypeVar("RecordType", Query, Trial, Grade, Attempt, SftRow, QueryOutcome)
+RecordType = TypeVar("RecordType", Query, Trial, Grade, Attempt, SftRow, QueryOutcome, Item)
 
 
 def schema_of(record: type) -> pa.Schema:

@@ -55,7 +55,12 @@ def items(models=("base", "vrt-seed1")):
         for m in models
         for n in range(10)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(trial=0)
+
+
+def store_items(model, folder, **columns):
+    frame = items((model,)).rename(columns={"source": "benchmark"}).assign(answer="1", **columns)
+    frame.to_parquet(folder / "items.parquet")
 
 
 def logs():
@@ -215,7 +220,7 @@ def test_models_come_in_the_order_of_the_method(tmp_path):
     for name in names:
         folder = tmp_path / "04_evaluation" / name
         folder.mkdir(parents=True)
-        items((name,)).assign(answer="1", response="r").to_parquet(folder / "items.parquet")
+        store_items(name, folder, response="r")
     expected = ["base", "vrt-seed1", "uniform-seed1", "prop2diff-seed1", "prop2diff-seed2", "zephyr"]
     assert list(analysis.find_items(tmp_path)) == expected
     assert list(dict.fromkeys(analysis.read_items(analysis.find_items(tmp_path))["model"])) == expected
@@ -245,7 +250,7 @@ def test_both_notebooks_run_on_a_small_run_folder(tmp_path):
     for model in ("base", "vrt-seed1", "prop2diff-seed1"):
         folder = run / "04_evaluation" / model
         folder.mkdir(parents=True)
-        items((model,)).assign(source="ladder", answer="1", response=HOSTILE).to_parquet(folder / "items.parquet")
+        store_items(model, folder, benchmark="ladder", response=HOSTILE)
         (folder / "metrics.json").write_text('{"verdicts": {"error": 1}}')
     (run / "03_training" / "vrt-seed1").mkdir(parents=True)
     log = logs().assign(lr=0.1, seconds=1.0).drop(columns="run")

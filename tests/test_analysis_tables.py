@@ -189,6 +189,7 @@ def test_accuracy_table_counts_and_gives_wilson_intervals() -> None:
     items = pd.DataFrame(
         {
             "source": ["a"] * 4 + ["b"] * 2,
+            "query_id": list("pqrstu"),
             "level": [1, 1, 2, 2, 1, 1],
             "verdict": ["correct", "wrong"] * 2 + ["no_answer"] * 2,
         }
@@ -199,6 +200,17 @@ def test_accuracy_table_counts_and_gives_wilson_intervals() -> None:
     assert table.loc["a", "accuracy_high"] == pytest.approx(0.85, abs=0.005)
     assert table.loc["b", "accuracy"] == 0 and table.loc["b", "accuracy_low"] == 0
     assert accuracy_table(items, by=("source", "level")).n.tolist() == [2, 2, 2]
+
+
+def test_several_samples_of_a_question_are_one_item():
+    verdicts = ["correct", "wrong", "correct", "correct", "wrong", "wrong", "correct", "wrong"]
+    items = pd.DataFrame({"source": "a", "query_id": list("ppqqrrss"), "trial": [0, 1] * 4, "verdict": verdicts})
+    row = accuracy_table(items).iloc[0]
+    assert (row["n"], row["correct"], row["accuracy"]) == (4, 4, 0.5)
+    assert row["accuracy_low"] < wilson_interval(4, 8)[0]  # 8 samples are not 8 questions
+    pair = pd.concat([items.assign(model="x"), items.assign(model="y", verdict="correct")])
+    found = comparison_table(pair, [("x", "y")], "a").iloc[0]
+    assert (found["items"], found["difference"]) == (4, 0.5)
 
 
 def test_accuracy_by_hand():

@@ -85,7 +85,7 @@ def test_the_bias_is_visible(smoke: Path) -> None:
 def test_base_and_students_are_evaluated_on_both_ladders(smoke: Path) -> None:
     for model in MODELS:
         items = pd.read_parquet(smoke / "04_evaluation" / model / "items.parquet")
-        assert items["source"].nunique() == 2 and not items["query_id"].duplicated().any()
+        assert items["benchmark"].nunique() == 2 and not items["query_id"].duplicated().any()
         assert set(items["level"].dropna()) == {1, 2, 3, 4, 5}
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SAMPLE_COLUMNS = ["query_id", "trial", "level", "verdict"]
 TEXT_COLUMNS = ["query_id", "trial", "verdict", "answer", "response"]
-ITEM_COLUMNS = ["query_id", "source", "level", "verdict", "answer", "response"]
+ITEM_COLUMNS = ["query_id", "benchmark", "level", "trial", "verdict", "answer", "response"]
 LOG_COLUMNS = ["step", "loss", "tokens", "lr", "seconds"]
 
 
@@ -65,13 +65,14 @@ def find_items(run_folder: Path) -> dict[str, Path]:
 
 
 def read_items(paths: dict[str, Path]) -> pd.DataFrame:
-    """Graded answers of all models, with a ``model`` column in front."""
+    """Graded replies of all models, with a ``model`` column in front; their benchmark is called ``source`` here."""
     import pandas as pd
 
     if not paths:
         raise AnalysisError("no evaluated model in the run folder: run the evaluation stage first")
     frames = [_read_columns(path, ITEM_COLUMNS).assign(model=model) for model, path in paths.items()]
-    return pd.concat(frames, ignore_index=True)[["model", *ITEM_COLUMNS]]
+    items = pd.concat(frames, ignore_index=True)[["model", *ITEM_COLUMNS]]
+    return items.rename(columns={"benchmark": "source"})
 
 
 def find_training_logs(run_folder: Path) -> dict[str, Path]:

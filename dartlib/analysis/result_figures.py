@@ -34,12 +34,14 @@ _VERDICT_COLOURS = {"correct": GREEN, "wrong": ORANGE, "no_answer": GREY, "timeo
 
 
 def accuracy_by_level_figure(items: pd.DataFrame, source: str, title: str = "Accuracy") -> Figure:
-    """Accuracy of every model on one source, by level and over all levels, with Wilson intervals over its questions."""
+    """Accuracy of every model on one source, by level and over all levels, with intervals over its questions."""
     table = tables.accuracy_by_level(items[items["source"] == source])
     models, groups = list(dict.fromkeys(table["model"])), list(dict.fromkeys(table["group"]))
     sizes = table[table["model"] == models[0]].set_index("group")["n"]
     heading = f"{title} on {escape(source, 'figure')}"
-    figure, (axis,) = new_figure(f"{heading} ({sizes.iloc[-1]:,} questions, greedy)", width=7.0)
+    samples = items["trial"].nunique()
+    asked = f"{sizes.iloc[-1]:,} questions, {samples} sample{'s' if samples > 1 else ''} each"
+    figure, (axis,) = new_figure(f"{heading} ({asked})", width=7.0)
     step, names = 0.8 / len(models), legend_names(models)
     crowded = len(models) > 6
     thin: dict[str, Any] = {"linestyle": "", "capsize": 0, "markersize": 4 if crowded else 6}
@@ -53,7 +55,7 @@ def accuracy_by_level_figure(items: pd.DataFrame, source: str, title: str = "Acc
     ticks = ["all levels" if group == "all" else group for group in groups]
     group_ticks(axis, ticks, [sizes[group] for group in groups])
     axis.set_xlim(-0.5, len(groups) - 0.5)
-    label(axis, "level (questions)", "accuracy (%), 95 % Wilson interval")
+    label(axis, "level (questions)", "accuracy (%), 95 % interval")
     axis.set_ylim(-2, 104)  # the same scale for every benchmark; a marker at 0 stays whole
     legend_below(figure, axis, 4)
     return figure

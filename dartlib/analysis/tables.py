@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dartlib.records import STRATEGIES, Verdict
-from dartlib.statistics import compare_paired, pass_at_k, resampled_counts, wilson_interval
+from dartlib.statistics import bootstrap_mean_interval, clustered_interval, compare_paired, pass_at_k, wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,10 +51,8 @@ def strategies_of(frame: pd.DataFrame) -> list[str]:
 
 
 def mean_with_band(name: str, values: npt.ArrayLike) -> dict[str, float]:
-    array = np.asarray(values, dtype=float)
-    distinct, counts = np.unique(array, return_counts=True)
-    low, high = np.quantile(resampled_counts(counts, seed=_SEED) @ distinct / len(array), [0.025, 0.975])
-    return {name: float(array.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
+    low, high = bootstrap_mean_interval(values, seed=_SEED)
+    return {name: float(np.asarray(values, dtype=np.float64).mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def share_with_band(name: str, successes: int, trials: int) -> dict[str, float]:
@@ -241,17 +239,20 @@ def verdict_table(stages: dict[str, pd.DataFrame], errors: dict[str, int] | None
 
 
 def accuracy_table(items: pd.DataFrame, by: Sequence[str] = ("source",)) -> pd.DataFrame:
-    """Accuracy with its Wilson 95 % interval per group of ``by``, whose values keep their order in ``items``.
+    """Mean score of the items per group of ``by``, whose values keep their order in ``items``, with a 95 % interval.
 
-    Columns: those of ``by``, n, correct, accuracy, accuracy_low, accuracy_high.
+    An item's score is the share of its samples that are correct: for single samples the mean is the accuracy and the
+    interval Wilson's. Columns: those of ``by``, n (items), correct (samples), accuracy, accuracy_low, accuracy_high.
     """
     import pandas as pd
 
+    scored = items.assign(right=(items["verdict"] == Verdict.CORRECT.value).astype(float))
     rows: list[dict[str, Any]] = []
-    for key, group in items.groupby(list(by), sort=False, dropna=False):
-        correct = int((group["verdict"] == "correct").sum())
-        counts = dict(zip(by, key, strict=True)) | {"n": len(group), "correct": correct}
-        rows.append(counts | share_with_band("accuracy", correct, len(group)))
+    for key, group in scored.groupby(list(by), sort=False, dropna=False):
+        means = group.groupby("query_id")["right"].mean()
+        low, high = clustered_interval(means.to_numpy(), seed=_SEED)
+        counts = dict(zip(by, key, strict=True)) | {"n": len(means), "correct": int(group["right"].sum())}
+        rows.append(counts | {"accuracy": means.mean(), "accuracy_low": low, "accuracy_high": high})
     return pd.DataFrame(rows)
 
 
@@ -267,13 +268,13 @@ def accuracy_by_level(items: pd.DataFrame) -> pd.DataFrame:
 def comparison_table(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], source: str) -> pd.DataFrame:
     """Second model minus first on the same items of one source: first, second, items, difference, p_value.
 
-    Intervals resample items; p-values are exact McNemar tests. Raises ValueError when the models of a pair answered
-    different items.
+    Interval and p-value as in `compare_paired` (McNemar's exact test for single samples). Raises ValueError when the
+    models of a pair answered different items.
     """
     import pandas as pd
 
     frame = items[items["source"] == source].assign(correct=lambda part: (part["verdict"] == "correct").astype(float))
-    wide = frame.pivot(index="query_id", columns="model", values="correct")
+    wide = frame.pivot_table(index="query_id", columns="model", values="correct")
     rows = []
     for first, second in pairs:
         both = wide[[first, second]]

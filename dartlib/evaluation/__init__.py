@@ -1,5 +1,20 @@
-"""Benchmark runs: greedy answers from the same pool and grader as synthesis, accuracy with intervals."""
+"""Benchmark runs on the pool and grader of synthesis; result files with intervals; honest comparisons of them."""
 
-from dartlib.evaluation.benchmark import EvaluationError, EvaluationReport, evaluate
+from dartlib.evaluation.benchmark import EvaluationReport, evaluate
+from dartlib.evaluation.comparison import Comparison, ComparisonError, compare_results
+from dartlib.evaluation.gate import EvaluationError
+from dartlib.evaluation.results import Protocol, Result, benchmark_version, read_result, write_result
 
-__all__ = ["EvaluationError", "EvaluationReport", "evaluate"]
+__all__ = [
+    "Comparison",
+    "ComparisonError",
+    "EvaluationError",
+    "EvaluationReport",
+    "Protocol",
+    "Result",
+    "benchmark_version",
+    "compare_results",
+    "evaluate",
+    "read_result",
+    "write_result",
+]

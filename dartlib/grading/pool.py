@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from dartlib.grading.equality.comparison import Comparison
+from dartlib.grading.equality.comparison import Comparison, compare_fast
 from dartlib.grading.verdicts import GRADER_VERSION, LENIENT_GRADER_VERSION, Graded, read_response, verdict_of
 from dartlib.records import Query, Verdict
 
@@ -84,12 +84,29 @@ class GradingPool:
     def grade_many(self, items: Iterable[tuple[Query, str, str]]) -> list[Graded]:
         """Grade (query, response, finish_reason) triples, in order."""
         read = [self._read(*item) for item in items]
-        pairs = list(dict.fromkeys(decided for _, decided in read if isinstance(decided, Pair)))
+        settled = self._settle([decided for _, decided in read])
+        return [(answer, *verdict) for (answer, _), verdict in zip(read, settled, strict=True)]
+
+    def equal_many(self, answers: Iterable[tuple[str, str]]) -> list[bool]:
+        """Whether each two answers are the same, the first taken for the reference, without a query's rules or bounds.
+
+        Where comparing hangs they are not.
+        """
+        read = []
+        for gold, pred in answers:
+            found = compare_fast(gold=gold, pred=pred)
+            pair = Pair(gold, pred)
+            read.append(verdict_of(found) if found else self._settled.get(pair, pair))
+        return [verdict is Verdict.CORRECT for verdict, _ in self._settle(read)]
+
+    def _settle(self, decided: Sequence[tuple[Verdict, str] | Pair]) -> list[tuple[Verdict, str]]:
+        """Verdicts in order: pairs are compared by the workers, each once."""
+        pairs = list(dict.fromkeys(each for each in decided if isinstance(each, Pair)))
         batches = [pairs[start : start + BATCH] for start in range(0, len(pairs), BATCH)]
         compared = dict(
             zip(pairs, itertools.chain.from_iterable(self._threads.map(self._compare, batches)), strict=True)
         )
-        return [(answer, *(compared[decided] if isinstance(decided, Pair) else decided)) for answer, decided in read]
+        return [compared[each] if isinstance(each, Pair) else each for each in decided]
 
     def close(self) -> None:
         """End all workers, also busy ones; items still waiting are dropped. Safe to call twice."""

@@ -1,4 +1,4 @@
-"""The command line: `run`, `plan`, `status`, `grade`, `doctor`, `prefetch`; and `stage`, which the Snakefile calls."""
+"""The command line: `run`, `plan`, `status`, `grade`, `compare`, `doctor`, `prefetch`; the Snakefile calls `stage`."""
 
 from __future__ import annotations
 
@@ -62,6 +62,8 @@ def _dispatch(options: argparse.Namespace) -> int:
         return (
             prefetch(options.names) if options.command == "prefetch" else show_findings(options.model, options.sources)
         )
+    if options.command == "compare":
+        return _compare(options.results, options.unlike, options.paper)
     settings = [*options.set, *([f"engine={options.engine}"] if options.engine else [])]
     if options.command == "plan":
         from dartlib.pipeline.plan import show_plan
@@ -110,10 +112,29 @@ def _parser() -> argparse.ArgumentParser:
     grade.add_argument("--out", type=Path, metavar="FILE", help="the graded lines (default: beside FILE)")
     grade.add_argument("--lenient", action="store_true", help="the last number counts where no answer is announced")
     grade.add_argument("--explain", action="store_true", help="add the rule that decided and how both sides were read")
+    compare = commands.add_parser("compare", help="result files of models side by side, with the paper's rows")
+    compare.add_argument("results", nargs="+", type=Path, metavar="FOLDER", help="what an evaluation wrote, per model")
+    compare.add_argument("--unlike", action="store_true", help="also when the protocols differ; the notes say in what")
+    compare.add_argument(
+        "--paper", default="DART", metavar="TEXT", help="the paper's rows with this text in their name"
+    )
     stage = commands.add_parser("stage", help="run one stage of a run folder (called by the Snakefile)")
     stage.add_argument("folder", type=Path)
     stage.add_argument("stage")
     return parser
+
+
+def _compare(paths: Sequence[Path], unlike: bool, paper_rows: str) -> int:
+    """Print the tables and notes of `compare_results`."""
+    from dartlib.evaluation import compare_results
+
+    found = compare_results(paths, unlike=unlike, paper_rows=paper_rows)
+    titles = ("scores", "pairs (second minus first, the same items)", "arms over seeds and items", "the paper, percent")
+    for title, table in zip(titles, (found.scores, found.pairs, found.arms, found.published), strict=True):
+        if len(table):
+            print(f"\n{title}\n{table.round(4).to_string(index=title == titles[-1])}")
+    print("", *found.notes, sep="\n")
+    return 0
 
 
 def _add_runs(command: argparse.ArgumentParser) -> None:

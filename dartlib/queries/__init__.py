@@ -1,5 +1,6 @@
 """What is asked: prompt templates, the procedural ladders, known data sets, and files of own problems."""
 
+from dartlib.queries.benchmarks import benchmark_shots, benchmark_template, broken_items, choose_queries
 from dartlib.queries.catalogue import Source, benchmark_names, get_source, load_catalogue
 from dartlib.queries.contamination import NGRAM_WORDS, Overlap, benchmark_overlaps, find_overlaps
 from dartlib.queries.fields import read_training_rows
@@ -19,8 +20,12 @@ __all__ = [
     "Template",
     "benchmark_names",
     "benchmark_overlaps",
+    "benchmark_shots",
+    "benchmark_template",
+    "broken_items",
     "build_ladder",
     "canonical_key",
+    "choose_queries",
     "data_folder",
     "fetch_source",
     "find_overlaps",

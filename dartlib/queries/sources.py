@@ -193,8 +193,13 @@ def _to_record(where: str, cells: Mapping[str, Cell], known: Source | None) -> d
     if known:
         several = "several" in cells and cells["several"].value is True
         record |= _by_rules(known, record, stated, several=several)
-    if "id" in cells and cells["id"].value is not None:
-        record["metadata"] = json.dumps({"id": str(cells["id"].value)})
+    names = ("id", "several", "unit") if "unit" in cells else ("id",)
+    kept = {name: cells[name].value for name in names if name in cells and cells[name].value is not None}
+    if "unit" in cells:  # OlympiadBench: its instruction speaks of all three
+        kept["stated_type"] = stated
+    if "id" in kept:
+        kept["id"] = str(kept["id"])
+    record["metadata"] = json.dumps(kept)
     return record
 
 

@@ -1,89 +1,18 @@
-"""Intervals, paired tests, pass@k and beta-binomial posteriors: the only place where they are computed.
-
-Pure functions over counts and arrays. Proportions get Wilson intervals; means over a data set get a bootstrap
-that resamples queries (responses of one query are not independent); model comparisons are paired by item.
-"""
+"""Pass rates of queries: beta-binomial populations, beliefs about one query, and what stopping does to them."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-Interval = tuple[float, float]
+from dartlib.statistics.intervals import FloatArray, Interval, check_confidence, check_counts
 
 _SMALLEST, _LARGEST = 0.01, 1000.0  # bounds of a fitted beta parameter: keeps a prior from fixing a pass rate
-
-
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Wilson score interval of a proportion, as shares in [0, 1]; (0, 1) when nothing was tried.
-
-    Raises ValueError unless 0 <= successes <= trials. Source: Wilson (1927), without continuity correction.
-    """
-    _check_counts(successes, trials)
-    if trials == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + _check_confidence(confidence) / 2)
-    share = successes / trials
-    shrink = 1 + z * z / trials
-    centre = (share + z * z / (2 * trials)) / shrink
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / shrink
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == trials else min(1.0, centre + half)
-    return low, high
-
-
-def bootstrap_interval(
-    values: npt.ArrayLike,
-    statistic: Callable[[FloatArray], float],
-    *,
-    seed: int,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-) -> Interval:
-    """Percentile bootstrap of ``statistic`` over the rows of ``values``: one row per query (or per test item).
-
-    ``values`` has shape (queries,) or (queries, columns). Raises ValueError when there is no row.
-    """
-    rows = np.asarray(values, dtype=np.float64)
-    if rows.ndim == 0 or len(rows) == 0:
-        raise ValueError("bootstrap_interval needs at least one query")
-    tail = (1 - _check_confidence(confidence)) / 2
-    generator = np.random.default_rng(seed)
-    draws = [statistic(rows[generator.integers(len(rows), size=len(rows))]) for _ in range(resamples)]
-    low, high = np.quantile(np.asarray(draws, dtype=np.float64), [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def resampled_counts(counts: npt.ArrayLike, *, seed: int, resamples: int = 2000) -> npt.NDArray[np.int64]:
-    """Bootstrap of rows that occur ``counts`` times each: how often each occurs per resample, (resamples, rows).
-
-    Drawing n rows with replacement gives the distinct rows multinomial counts, so a mean over a million queries with
-    a hundred distinct values needs a hundred numbers per resample. Raises ValueError when there is no row.
-    """
-    weights = np.asarray(counts, dtype=np.int64)
-    total = int(weights.sum())
-    if total == 0:
-        raise ValueError("resampled_counts needs at least one row")
-    return np.random.default_rng(seed).multinomial(total, weights / total, size=resamples)
-
-
-def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Unbiased probability that at least one of ``k`` responses is correct, from ``correct`` out of ``n``.
-
-    1 - C(n - correct, k) / C(n, k) (Chen et al., 2021). Raises ValueError unless 1 <= k <= n.
-    """
-    _check_counts(correct, n)
-    if not 1 <= k <= n:
-        raise ValueError(f"pass_at_k needs 1 <= k <= n, got k={k}, n={n}")
-    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
 
 
 def stop_at_quota_pass_rate(quota: int, trials: int, quota_met: bool, correct: int) -> float | None:
@@ -93,7 +22,7 @@ def stop_at_quota_pass_rate(quota: int, trials: int, quota_met: bool, correct: i
     estimate is (quota - 1) / (trials - 1) (Haldane, 1945). A query that ended at the cap has correct / trials.
     None at a quota of 1, where no unbiased estimate exists and keeping only the failures would bias averages.
     """
-    _check_counts(correct, trials)
+    check_counts(correct, trials)
     if quota < 1:
         raise ValueError(f"a quota is at least 1, got {quota}")
     if quota_met and correct != quota:
@@ -101,48 +30,6 @@ def stop_at_quota_pass_rate(quota: int, trials: int, quota_met: bool, correct: i
     if quota == 1 or trials == 0:
         return None
     return (quota - 1) / (trials - 1) if quota_met else correct / trials
-
-
-class PairedComparison(NamedTuple):
-    """Accuracy of the second model minus the first on the same items, as a share, with interval and test."""
-
-    difference: float
-    low: float
-    high: float
-    p_value: float  # exact McNemar test, two-sided
-    items: int
-
-
-def compare_paired(
-    first: npt.ArrayLike, second: npt.ArrayLike, *, seed: int, resamples: int = 2000, confidence: float = 0.95
-) -> PairedComparison:
-    """Compare two models by item: 0/1 arrays of equal length, same item at the same place.
-
-    The interval resamples items; the p-value is McNemar's exact test on the items where the two disagree.
-    Raises ValueError on unequal lengths or no items.
-    """
-    left, right = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if left.shape != right.shape or left.ndim != 1 or left.size == 0:
-        raise ValueError(f"compare_paired needs two equally long lists of items, got {left.shape} and {right.shape}")
-    gains = right - left
-    low, high = bootstrap_interval(
-        gains, lambda rows: float(rows.mean()), seed=seed, resamples=resamples, confidence=confidence
-    )
-    won, lost = int((gains > 0).sum()), int((gains < 0).sum())
-    tail = sum(math.comb(won + lost, index) for index in range(min(won, lost) + 1))
-    p_value = min(1.0, 2 * tail / 2 ** (won + lost))
-    return PairedComparison(float(gains.mean()), low, high, p_value, left.size)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction; the adjusted p-values come back in the order given."""
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
 
 
 def fit_beta(successes: Sequence[int], trials: Sequence[int]) -> tuple[float, float]:
@@ -154,7 +41,7 @@ def fit_beta(successes: Sequence[int], trials: Sequence[int]) -> tuple[float, fl
     if len(successes) != len(trials):
         raise ValueError(f"fit_beta needs one trial count per query, got {len(successes)} and {len(trials)}")
     for correct, tried in zip(successes, trials, strict=True):
-        _check_counts(correct, tried)
+        check_counts(correct, tried)
     counts = Counter((int(s), int(n)) for s, n in zip(successes, trials, strict=True) if n > 0)
     correct, tried = sum(s * c for (s, _), c in counts.items()), sum(n * c for (_, n), c in counts.items())
     repeated = sum(count for (_, n), count in counts.items() if n >= 2)
@@ -191,7 +78,7 @@ def _negative_log_likelihood(
 
 def posterior(a: float, b: float, successes: int, trials: int) -> tuple[float, float]:
     """Beta parameters of one query's pass rate after ``successes`` in ``trials``, from the prior Beta(a, b)."""
-    _check_counts(successes, trials)
+    check_counts(successes, trials)
     return a + successes, b + trials - successes
 
 
@@ -209,7 +96,7 @@ class ZeroInflatedBeta(NamedTuple):
 
     def after(self, successes: int, trials: int) -> ZeroInflatedBeta:
         """The belief after ``successes`` in ``trials``: one success proves that the rate is not 0."""
-        _check_counts(successes, trials)
+        check_counts(successes, trials)
         a, b = posterior(self.a, self.b, successes, trials)
         if successes or not self.zero:
             return ZeroInflatedBeta(0.0, a, b)
@@ -220,7 +107,7 @@ class ZeroInflatedBeta(NamedTuple):
         """Equal-tailed credible interval of the pass rate."""
         from scipy.special import betaincinv
 
-        tail = (1 - _check_confidence(confidence)) / 2
+        tail = (1 - check_confidence(confidence)) / 2
         low, high = (max(0.0, (share - self.zero) / max(1 - self.zero, 1e-12)) for share in (tail, 1 - tail))
         return float(betaincinv(self.a, self.b, low)), float(betaincinv(self.a, self.b, high))
 
@@ -296,14 +183,3 @@ def expected_excess(a: float, b: float, in_flight: int, need: int) -> float:
         if weight > 1e200:  # a need far above what the pass rate can give: keep the running sum finite
             weight, total, log_scale = weight * 1e-200, total * 1e-200, log_scale + 200 * math.log(10)
     return math.exp(log_scale + math.log(total))
-
-
-def _check_counts(successes: int, trials: int) -> None:
-    if not 0 <= successes <= trials:
-        raise ValueError(f"need 0 <= successes <= trials, got {successes} of {trials}")
-
-
-def _check_confidence(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence lies between 0 and 1, got {confidence}")
-    return confidence

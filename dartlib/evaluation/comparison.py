@@ -1,0 +1,189 @@
+"""Models side by side: scores with their marks, pairs tested by item, arms over seeds, and the paper's rows.
+
+Only scores of one protocol stand beside each other, unless that is asked for; then what differs is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dartlib.evaluation.results import Protocol, Result, read_result
+from dartlib.published import load_published
+from dartlib.queries import benchmark_names, get_source
+from dartlib.records import RecordError, Verdict
+from dartlib.statistics import MIN_SEEDS, compare_over_seeds, compare_paired, holm
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+PAPER_MAX_TOKENS = 2048
+_PAPER_NAMES = ("MATH", "GSM8K", "CollegeMath", "DeepMind-Mathematics", "OlympiadBench-Math", "TheoremQA")
+
+
+class ComparisonError(RecordError):
+    """These results cannot stand beside each other; the message says what differs and the option that allows it."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Four tables (pandas) and the notes that belong under them.
+
+    ``scores``: one row per benchmark, model and score, with interval, what was cut or unanswered, and ``marks``.
+    ``pairs``: second minus first, every two models on the items both answered; ``p_holm`` corrects over all rows.
+    ``arms``: the same over seeds and items where two arms have five seeds or more, models named ``<arm>-seed<n>``.
+    ``published``: the paper's Table 2 for these benchmarks, in percent.
+    """
+
+    scores: pd.DataFrame
+    pairs: pd.DataFrame
+    arms: pd.DataFrame
+    published: pd.DataFrame
+    notes: Sequence[str]
+
+
+def compare_results(paths: Sequence[Path], *, unlike: bool = False, paper_rows: str = "DART") -> Comparison:
+    """Compare the result files in ``paths`` (folders of one model each, or their ``result.json``).
+
+    ``unlike`` lets scores of different protocols stand beside each other; ``paper_rows``: show the paper's rows whose
+    name holds this text ("" all). Raises ComparisonError for unlike protocols and for two results of one name.
+    """
+    import pandas as pd
+
+    results = [read_result(path) for path in paths]
+    names = [result.model for result in results]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ComparisonError(f"two results are named {repeated[0]!r}: evaluate one again under another name")
+    benchmarks = list(dict.fromkeys(name for result in results for name in result.protocols))
+    differences = [line for name in benchmarks for line in _differences(name, results)]
+    if differences and not unlike:
+        lines = "\n".join(f"  {line}" for line in differences)
+        raise ComparisonError(f"these results were not made alike (--unlike shows them all the same):\n{lines}")
+    means = {name: _item_means(name, results) for name in benchmarks}
+    pairs = pd.DataFrame([row for name in benchmarks for row in _pair_rows(name, means[name])])
+    if len(pairs):
+        pairs["p_holm"] = holm(pairs["p_value"].tolist())
+    return Comparison(
+        scores=pd.DataFrame([row for name in benchmarks for result in results for row in _score_rows(name, result)]),
+        pairs=pairs,
+        arms=pd.DataFrame([row for name in benchmarks for row in _arm_rows(name, means[name])]),
+        published=_published(benchmarks, paper_rows),
+        notes=[*(f"unlike: {line}" for line in differences), *_comparability(benchmarks, results)],
+    )
+
+
+def _differences(benchmark: str, results: Sequence[Result]) -> Iterator[str]:
+    """What the protocols of one benchmark differ in, each model held against the first that has it."""
+    asked = [result for result in results if benchmark in result.protocols]
+    for other in asked[1:]:
+        first = asked[0].protocols[benchmark]
+        for line in first.differences(other.protocols[benchmark]):
+            yield f"{benchmark}, {asked[0].model} / {other.model}: {line}"
+
+
+def _score_rows(benchmark: str, result: Result) -> Iterator[dict[str, Any]]:
+    if benchmark not in result.benchmarks:
+        return
+    found = result.benchmarks[benchmark]
+    replies, unusable = found["items"] * found["samples"], found["unusable"]
+    about = {"items": found["items"], "samples": found["samples"], "cut": unusable["cut"] / replies}
+    about |= {"no_answer": found["verdicts"][Verdict.NO_ANSWER.value] / replies - about["cut"]}
+    about |= {"finished": found["finished"]["accuracy"], "without_broken": found["without_broken"]["accuracy"]}
+    overlap = found["overlap"]
+    marks = ["UNUSABLE replies allowed"] if found["protocol"]["unusable_allowed"] else []
+    marks += [f"{found['items'] - found['without_broken']['items']} broken items"] * (
+        found["items"] > found["without_broken"]["items"]
+    )
+    marks += [f"{overlap['part']} items in its training set"] if overlap and overlap["part"] else []
+    tail = about | {"marks": "; ".join(marks), "protocol": found["protocol_digest"]}
+    for name, score in found["scores"].items():
+        yield {"benchmark": benchmark, "model": result.model, "score": name, **score, **tail}
+
+
+def _item_means(benchmark: str, results: Sequence[Result]) -> pd.DataFrame:
+    """Mean score per item (rows) and model (columns); NaN where a model was not asked the item."""
+    import pandas as pd
+
+    columns = {}
+    for result in results:
+        if benchmark in result.protocols:
+            own = result.items[result.items["benchmark"] == benchmark]
+            columns[result.model] = (own["verdict"] == Verdict.CORRECT.value).groupby(own["query_id"]).mean()
+    return pd.DataFrame(columns)
+
+
+def _pair_rows(benchmark: str, means: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for first, second in combinations(means.columns, 2):
+        both = means[[first, second]].dropna()
+        if len(both):
+            found = compare_paired(both[first], both[second], seed=0)
+            yield {"benchmark": benchmark, "first": first, "second": second, **found._asdict()}
+
+
+def _arm_rows(benchmark: str, means: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Arms with enough seeds, on the items that every one of their models answered."""
+    arms: dict[str, list[str]] = {}
+    for model in means.columns:
+        arm, _, seed = str(model).rpartition("-seed")
+        if arm and seed.isdigit():
+            arms.setdefault(arm, []).append(model)
+    for first, second in combinations([arm for arm, models in arms.items() if len(models) >= MIN_SEEDS], 2):
+        common = means[[*arms[first], *arms[second]]].dropna()
+
+        def scores(arm: str, common: pd.DataFrame = common) -> np.ndarray[Any, Any]:
+            return common[arms[arm]].to_numpy().T
+
+        if len(common) > 1:
+            found = compare_over_seeds(scores(first), scores(second))
+            yield {"benchmark": benchmark, "first": first, "second": second, **found._asdict()}
+
+
+def _paper_names() -> Mapping[str, str]:
+    """Our name of each of the six benchmarks -> the paper's."""
+    return dict(zip(benchmark_names(), _PAPER_NAMES, strict=True))
+
+
+def _published(benchmarks: Sequence[str], rows: str) -> pd.DataFrame:
+    """The paper's models (rows whose name holds ``rows``) on these benchmarks, in percent."""
+    table = load_published("main_results")
+    shared = [name for ours, name in _paper_names().items() if ours in benchmarks]
+    table = table[table["benchmark"].isin(shared) & table["model"].str.contains(rows, regex=False, case=False)]
+    order = list(dict.fromkeys(table["model"]))
+    return table.pivot(index="model", columns="benchmark", values="value").reindex(index=order, columns=shared)
+
+
+def _comparability(benchmarks: Sequence[str], results: Sequence[Result]) -> Iterator[str]:
+    """One line per benchmark and protocol: whether the paper's cells stand beside these scores, and why not."""
+    for benchmark in benchmarks:
+        by_protocol: dict[str, list[Result]] = {}
+        for result in results:
+            if benchmark in result.protocols:
+                by_protocol.setdefault(result.protocols[benchmark].digest, []).append(result)
+        for alike in by_protocol.values():
+            reasons = paper_differences(benchmark, alike[0].protocols[benchmark])
+            verdict = f"not comparable with the paper: {'; '.join(reasons)}" if reasons else "comparable with the paper"
+            yield f"{benchmark} ({', '.join(result.model for result in alike)}): {verdict}, but for grader and engine"
+
+
+def paper_differences(benchmark: str, protocol: Protocol) -> list[str]:
+    """What keeps a score of ours from standing beside the paper's; empty when only grader and engine differ."""
+    if benchmark not in _paper_names():
+        return ["none of its six benchmarks"]
+    reasons, whole = [], get_source(benchmark).rows
+    if protocol.items != whole:
+        reasons.append(f"{protocol.items:,} of its {whole:,} items")
+    if protocol.temperature != 0 or protocol.samples != 1:
+        reasons.append(f"{protocol.samples} samples at temperature {protocol.temperature:g}, the paper's are greedy")
+    if protocol.max_tokens != PAPER_MAX_TOKENS:
+        reasons.append(f"a cap of {protocol.max_tokens:,} tokens, the paper's is {PAPER_MAX_TOKENS:,}")
+    if protocol.template not in ("alpaca", "qa"):
+        reasons.append(f"template {protocol.template}, the paper's are alpaca (students) and qa (base models)")
+    if protocol.template == "qa":
+        reasons.append("worked examples of our own, for the paper's quote test items")
+    if protocol.unusable_allowed:
+        reasons.append("most replies unusable")
+    return reasons
