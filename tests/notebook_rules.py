@@ -16,6 +16,7 @@ from dartlib.pipeline.notebooks import NotebookError, read_notebook, read_parame
 from dartlib.pipeline.stages import NOTEBOOKS
 
 MAX_LINES = 18  # the aim is 15
+MAX_PARAMETERS = 20  # what only some need goes into a recipe, an option or another notebook
 _FORBIDDEN_LINE = re.compile(r"\s*(%|!|\?)|.*\bget_ipython\(")
 
 
@@ -31,10 +32,12 @@ def lint_notebook(path: Path) -> list[str]:
     """All broken rules of one notebook, each as ``file: cell N, line M: what``."""
     try:
         notebook = read_notebook(path)
-        read_parameters(path)
+        parameters = read_parameters(path)
     except NotebookError as error:
         return [str(error)]
     found = [*_whole(notebook), *(problem for problem in _cells(notebook["cells"]))]
+    if len(parameters) > MAX_PARAMETERS:
+        found.append(f"cell 2, line {MAX_PARAMETERS + 1}: more than {MAX_PARAMETERS} parameters")
     return [f"{path.name}: {problem}" for problem in found]
 
 

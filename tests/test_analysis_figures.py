@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dartlib import analysis
-from dartlib.analysis import escape, save_figure, table_html
+from dartlib.analysis import escape, publish, table_html
 from dartlib.published import load_published
 from dartlib.records import Query, QueryOutcome, RecordError, write_records
 
@@ -114,18 +114,18 @@ def test_the_shortfall_is_hatched_and_reaches_the_quota():
     assert not [bar for bar in figure.axes[0].patches if bar.get_hatch()]
 
 
-def test_save_figure_is_stable_and_traceable(tmp_path):
+def test_a_published_figure_is_stable_and_traceable(tmp_path):
     data = tmp_path / "run-a" / "02_synthesis" / "outcomes.parquet"
     data.parent.mkdir(parents=True)
     data.write_bytes(b"rows")
     outside = tmp_path / "elsewhere.jsonl"
     outside.write_text("{}")
-    sidecar = {"caption": "c", "notebook": "05_paper_figures", "inputs": [data, str(outside)], "queries": 20}
-    stem = tmp_path / "run-a" / "figures" / "v1.2_cost"
+    folder = tmp_path / "run-a" / "figures"
+    sidecar = {"folder": folder, "notebook": "05_paper_figures", "inputs": [data, str(outside)], "queries": 20}
     first = {}
     for _ in range(2):
-        save_figure(FIGURES["cost"](), stem, sidecar)
-        found = {path.name: path.read_bytes() for path in stem.parent.iterdir()}
+        publish(FIGURES["cost"](), "v1.2_cost", "c", **sidecar)
+        found = {path.name: path.read_bytes() for path in folder.iterdir()}
         assert not first or first == found
         first = found
     assert sorted(first) == ["v1.2_cost.json", "v1.2_cost.pdf", "v1.2_cost.png"]
@@ -138,9 +138,16 @@ def test_save_figure_is_stable_and_traceable(tmp_path):
     assert str(tmp_path) not in first["v1.2_cost.json"].decode()
 
 
-def test_save_figure_refuses_an_incomplete_sidecar(tmp_path):
-    with pytest.raises(ValueError, match="queries"):
-        save_figure(FIGURES["loss"](), tmp_path / "f", {"caption": "", "notebook": "", "inputs": []})
+def test_no_figure_is_saved_unseen(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    publish(FIGURES["loss"](), "loss", "Loss", folder=tmp_path / "figures", notebook="03_training")
+    assert len(shown) == 1 and (tmp_path / "figures" / "loss.png").is_file()
+
+
+def test_a_figure_of_a_missing_input_is_not_written(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"):
+        publish(FIGURES["loss"](), "f", "", folder=tmp_path / "figures", notebook="", inputs=[tmp_path / "absent"])
     assert not list(tmp_path.iterdir())
 
 

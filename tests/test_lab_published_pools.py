@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dartlib.lab import cut_published_pool, read_published_counts
-from dartlib.records import Query, RecordError
+from dartlib.lab import cut_published_pool
+from dartlib.records import RecordError
 
 # query -> (level, trials, correct, rows in the pool)
 MATH = {"easy": (1, 100, 90, 90), "hard": (5, 100, 4, 4), "never": (5, 100, 0, 0)}
@@ -92,31 +92,3 @@ def test_files_of_another_kind_are_named(files, tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([other]), tmp_path / "other.parquet")
     with pytest.raises(RecordError, match="'easy' is not in the query-info files"):
         cut_published_pool("uniform", pool, [tmp_path / "other.parquet"], quota=1, source="s")
-
-
-def our_query(identity: str, text: str) -> Query:
-    return Query(identity, "own", text, "4")
-
-
-def test_published_pass_rates_reach_our_queries_by_their_text(files) -> None:
-    """Ids of the published pool are not ours; "never" has no row in the pool, so nobody knows what it asked."""
-    pool, info = files
-    queries = [our_query("q1", " Question  hard"), our_query("q2", "question easy "), our_query("q3", "question never")]
-    assert read_published_counts(info, pool, queries) == {"q1": (4, 100), "q2": (90, 100)}
-    assert read_published_counts(info, [], [our_query("never", "by its id")]) == {"never": (0, 100)}
-    with pytest.raises(RecordError, match=r"info.parquet: none of its 3 queries is one of the 1 .*\(2 given\)"):
-        read_published_counts(info, pool, [our_query("q", "another question")])
-
-
-def test_published_counts_that_do_not_add_up_are_named(tmp_path: Path) -> None:
-    """A query never sampled has no counts and is left out."""
-    path, queries = tmp_path / "info.parquet", [our_query("a", "x"), our_query("b", "y")]
-    table = {"query_id": ["a", "b"], "tot_n_corrects": [3, None], "tot_n_samples": [4, None], "pass_rate": [0.75, None]}
-    pq.write_table(pa.table(table), path)
-    assert read_published_counts([path], [], queries) == {"a": (3, 4)}
-    pq.write_table(pa.table(table | {"tot_n_corrects": [5, None]}), path)
-    with pytest.raises(RecordError, match="info.parquet: query 'a': 5 correct of 4"):
-        read_published_counts([path], [], queries)
-    pq.write_table(pa.table({"query_id": ["a"]}), path)
-    with pytest.raises(RecordError, match="no column 'tot_n_samples'"):
-        read_published_counts([path], [], queries)

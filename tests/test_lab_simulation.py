@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +16,14 @@ from dartlib.lab import (
     cut_by_policy,
     draw_pass_rates,
     estimate_cost,
-    read_replay,
     replay_table,
     replay_teacher,
     simulate,
 )
 from dartlib.lab.calibration import calibrate_pass_rates, figure_points, fit_tail
 from dartlib.published import load_published
-from dartlib.records import RecordError
 from dartlib.statistics import ZeroInflatedBeta
-from dartlib.synthesis import StoppingRule, StrategySettings, counts_of, prop2diff_quotas
+from dartlib.synthesis import StoppingRule, StrategySettings, counts_of, prop2diff_quotas, read_pass_rates
 
 
 def teacher_of(rates: list[float], trials: int = 64, seed: int = 1, tokens: float = 50.0) -> SimulatedTeacher:
@@ -151,29 +148,15 @@ def test_the_lab_by_hand() -> None:
         replay_table(teacher, StrategySettings(("vrt",), 2, 2, 2, 1, 40), {})
 
 
-def test_replay_files_and_pools_give_counts(tmp_path: Path) -> None:
-    path = tmp_path / "rates.jsonl"
-    path.write_text(json.dumps({"query_id": 7, "correct": 1, "trials": 8}) + "\n")
-    assert read_replay(path) == {"7": (1, 8)}
-    path.write_text(path.read_text() + json.dumps({"query_id": 8, "correct": 9, "trials": 8}) + "\n")
-    with pytest.raises(ValueError, match="line 2: 9 correct of 8"):
-        read_replay(path)
-    for line, message in {
-        '{"query_id": 7, "correct": 1}': "line 1: no field 'trials'",
-        '{"query_id": 7, "correct": "some", "trials": 8}': "line 1: field 'correct' is 'some': write a whole number",
-        '{"query_id": 7, "correct": 0.5, "trials": 8}': "line 1: field 'correct' is 0.5",
-        '{"query_id": 7,': "line 1: invalid JSON",
-    }.items():
-        path.write_text(line + "\n")
-        with pytest.raises(RecordError, match=message):
-            read_replay(path)
+def test_samples_give_counts() -> None:
     samples = pd.DataFrame({"query_id": ["a", "a", "b"], "verdict": ["correct", "wrong", "no_answer"]})
     assert counts_of(samples) == {"a": (1, 2), "b": (0, 1)}
 
 
 def test_recorded_pass_rates_show_where_the_cap_spends(test_data: Path) -> None:
     """Uniform, quota 4, cap 2,048 on 1,209 real problems: 64 % of the trials go to the 8 % never solved."""
-    counts = read_replay(test_data / "replay" / "pass-rates-1209.jsonl")
+    recorded = read_pass_rates(test_data / "replay" / "pass-rates-1209.jsonl")
+    counts = {rate.name: rate.counts for rate in recorded if rate.counts}
     never = sum(correct == 0 for correct, _ in counts.values())
     assert (len(counts), never) == (1209, 99)
     settings = StrategySettings(("uniform",), 16, 1, 4, 1, 2048)

@@ -19,7 +19,6 @@ from dartlib.analysis.model_pools import grade_model_pool as grade_model_pool
 from dartlib.analysis.model_pools import solver_table as solver_table
 from dartlib.analysis.prediction import rate_prediction_figure as rate_prediction_figure
 from dartlib.analysis.prediction import rate_prediction_table as rate_prediction_table
-from dartlib.analysis.prediction import read_rates as read_rates
 from dartlib.analysis.prediction import vrt_prediction_figure as vrt_prediction_figure
 from dartlib.analysis.prediction import vrt_prediction_table as vrt_prediction_table
 from dartlib.analysis.response_sets import ResponseSet as ResponseSet
@@ -31,7 +30,7 @@ from dartlib.analysis.result_figures import published_cost_figure as published_c
 from dartlib.analysis.result_figures import published_scaling_figure as published_scaling_figure
 from dartlib.analysis.result_figures import training_loss_figure as training_loss_figure
 from dartlib.analysis.result_figures import verdict_shares_figure as verdict_shares_figure
-from dartlib.analysis.saving import save_figure as save_figure
+from dartlib.analysis.saving import publish as publish
 from dartlib.analysis.saving import show as show
 from dartlib.analysis.synthesis_figures import coverage_by_level_figure as coverage_by_level_figure
 from dartlib.analysis.synthesis_figures import pass_at_k_figure as pass_at_k_figure

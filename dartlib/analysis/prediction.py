@@ -1,20 +1,20 @@
 """VRT from pass rates alone: what n trials of every query must give, laid over what a data set holds.
 
 A query that the teacher solves with probability p gets n·p correct responses on average, and at least one with
-probability 1-(1-p)^n. The rates come from the first half of a run's own trials, or from elsewhere (`read_rates`).
+probability 1-(1-p)^n. The rates come from the first half of a run's own trials, or were recorded
+elsewhere (`synthesis.read_pass_rates`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from math import exp, lgamma
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dartlib.analysis import tables
-from dartlib.analysis.inputs import AnalysisError, find_set
+from dartlib.analysis.inputs import AnalysisError
 from dartlib.analysis.style import (
     BLUE,
     ORANGE,
@@ -27,65 +27,15 @@ from dartlib.analysis.style import (
     legend_below,
     new_figure,
 )
-from dartlib.queries.fields import Cell, read_fields, read_level
 from dartlib.statistics import fit_beta
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_COLUMNS: dict[str, tuple[str, ...]] = {
-    "pass_rate": ("pass_rate",),
-    "trials": ("trials", "tot_n_samples", "n_difficulty"),
-    "correct": ("correct", "tot_n_corrects", "n_difficulty_correct"),
-    "level": ("level",),
-}
-
-
-def read_rates(source: str | Path, *, log: Callable[[str], None] = print) -> pd.DataFrame:
-    """Pass rates of queries, one row each: level (NaN where it has none), pass_rate.
-
-    ``source`` is a known set such as dart-math-pool-math-query-info, or a file with ``trials`` and ``correct`` or
-    with ``pass_rate`` per query. Queries without trials are left out and told through ``log``. Raises RecordError or
-    AnalysisError naming file, row and column.
-    """
-    import pandas as pd
-
-    known, path = find_set(source, "rates", log)
-    wanted = known.columns if known else _COLUMNS
-    wanted = {field: wanted.get(field, ()) for field in _COLUMNS}
-    rows = read_fields(path, wanted, required=(("pass_rate", "trials"), ("pass_rate", "correct")))
-    read = [_rate(where, cells) for where, cells in rows]
-    rates = pd.DataFrame([each for each in read if each is not None], columns=["level", "pass_rate"], dtype=float)
-    if unasked := len(read) - len(rates):
-        log(f"{path}: {unasked:,} of {len(read):,} queries left out: no trials")
-    if not len(rates):
-        raise AnalysisError(f"{path}: no query with a pass rate")
-    return rates
-
-
-def _rate(where: str, cells: Mapping[str, Cell]) -> tuple[float, float] | None:
-    """Level and pass rate of one row; None for a query without trials."""
-    level = read_level(cells["level"].value) if "level" in cells else None
-    numbers = dict.fromkeys(("pass_rate", "trials", "correct"), np.nan)
-    for field in numbers.keys() & cells.keys():
-        column, value = cells[field]
-        try:
-            numbers[field] = float(value) if value is not None and value != "" else np.nan
-        except (TypeError, ValueError):
-            raise AnalysisError(f"{where}: {column} is {value!r}, expected a number") from None
-    rate = numbers["pass_rate"]
-    if np.isnan(rate) and numbers["trials"] > 0:
-        rate = numbers["correct"] / numbers["trials"]
-    if np.isnan(rate):
-        return None
-    if not 0 <= rate <= 1:
-        raise AnalysisError(f"{where}: a pass rate of {rate:g} is not between 0 and 1: correct it or delete the row")
-    return float(level) if level else np.nan, rate
-
 
 def rate_prediction_table(outcomes: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
-    """One data set (``outcomes`` as in ResponseSet) against the pass rates of read_rates, per level.
+    """One data set (``outcomes`` as in ResponseSet) against recorded pass rates (columns level, pass_rate), per level.
 
     The one free number is ``n``, the trials per query that give a set of this size; it may be a fraction. Columns as
     in vrt_prediction_table, ``coverage_spread`` being 1-(1-p)^n averaged over the rated queries of the group. Only

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,41 +14,49 @@ from dartlib.processes import git_state
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SIDECAR_KEYS = ("caption", "notebook", "inputs", "queries")
 _NO_DATES: dict[str, dict[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
 
 
-def save_figure(figure: Figure, stem: Path, sidecar: Mapping[str, Any]) -> None:
-    """Write ``stem``.png (160 dpi), .pdf and, last, .json, into the ``figures`` folder of a run. Each whole or absent.
+def publish(
+    figure: Figure,
+    name: str,
+    caption: str,
+    *,
+    folder: Path,
+    notebook: str,
+    inputs: Sequence[str | Path] = (),
+    queries: int | None = None,
+) -> None:
+    """Save a figure in the ``figures`` folder of a run and show it in the notebook: none is saved unseen.
 
-    ``sidecar`` has ``caption``, ``notebook``, ``inputs`` (paths of the files drawn; empty for published numbers and
-    thought experiments) and ``queries`` (how many are drawn, or None). The file written adds the figure's title, the
-    run's name, the commit, and per input its sha256 under its path in the run folder; inputs from elsewhere appear
-    by name alone, so that no machine's paths are committed. Raises ValueError for a missing or unknown key,
-    FileNotFoundError for a missing input.
+    Writes ``name``.png (160 dpi), .pdf and, last, .json, each whole or absent. ``inputs`` are the files drawn (none for
+    published numbers and thought experiments), ``queries`` how many are drawn. The sidecar adds the figure's title,
+    the run's name, the commit, and per input its sha256 under its path in the run folder; inputs from elsewhere appear
+    by name alone, so that no machine's paths are committed. Raises FileNotFoundError for a missing input.
     """
-    if set(sidecar) != set(SIDECAR_KEYS):
-        wrong = sorted(set(sidecar) ^ set(SIDECAR_KEYS))[0]
-        raise ValueError(f"figure {stem.name}: the sidecar has exactly {', '.join(SIDECAR_KEYS)}; look at {wrong!r}")
-    run_folder = stem.parent.parent.resolve()
-    inputs = [Path(path).resolve() for path in sidecar["inputs"]]
-    values = dict(sidecar) | {
+    stem, run_folder = folder / name, folder.parent.resolve()
+    paths = [Path(path).resolve() for path in inputs]
+    sidecar = {
+        "caption": caption,
+        "notebook": notebook,
+        "queries": queries,
         "title": figure.get_suptitle() or " / ".join(axis.get_title() for axis in figure.axes),
         "run": run_folder.name,
-        "inputs": {_name_in(run_folder, path): sha256_of(path) for path in inputs},
+        "inputs": {_name_in(run_folder, path): sha256_of(path) for path in paths},
         "git_commit": git_state(Path(__file__).parent)[0],
     }
     for suffix in ("png", "pdf"):
-        write_bytes_atomically(stem.with_name(f"{stem.name}.{suffix}"), _render(figure, suffix))
-    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
-    write_text_atomically(stem.with_name(f"{stem.name}.json"), text + "\n")
+        write_bytes_atomically(stem.with_name(f"{name}.{suffix}"), _render(figure, suffix))
+    text = json.dumps(sidecar, indent=2, sort_keys=True, ensure_ascii=False)
+    write_text_atomically(stem.with_name(f"{name}.json"), text + "\n")
+    show(figure)
 
 
 def show(figure: Figure) -> None:
-    """Display a figure in a notebook, headless or not: as a picture, without a pyplot backend."""
+    """Display a figure that is not kept, as the parts of `explore` do: a picture, sharp on screens of high density."""
     from IPython.display import Image, display
 
-    display(Image(data=_render(figure, "png", dpi=100)))
+    display(Image(data=_render(figure, "png", dpi=200), width=figure.get_figwidth() * 100))
 
 
 def _render(figure: Figure, suffix: str, dpi: int = 160) -> bytes:

@@ -1,8 +1,8 @@
 """What if: simulated and replayed teachers, temperature, cost, published pools. No data set needs it."""
 
 from dartlib.lab.calibration import calibrated_lengths, calibrated_pass_rates
-from dartlib.lab.published_pools import cut_published_pool, read_published_counts
-from dartlib.lab.replay import read_replay, replay_table, replay_teacher
+from dartlib.lab.published_pools import cut_published_pool
+from dartlib.lab.replay import replay_table, replay_teacher
 from dartlib.lab.simulation import (
     QuotaPolicy,
     SimulatedTeacher,
@@ -24,8 +24,6 @@ __all__ = [
     "cut_published_pool",
     "draw_pass_rates",
     "estimate_cost",
-    "read_published_counts",
-    "read_replay",
     "replay_table",
     "replay_teacher",
     "search_temperature",

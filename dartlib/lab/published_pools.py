@@ -1,4 +1,4 @@
-"""The published pools ``dart-math-pool-*`` without a GPU: data sets cut from them, and their pass rates.
+"""The published pools ``dart-math-pool-*`` without a GPU: data sets cut from them.
 
 Those pools (Parquet, MIT licence, on the Hub under hkust-nlp) hold the correct responses of all trials; how many trials
 there were, and so the pass rates, are in the ``*-query-info`` files. Trial numbers are lost, so a quota takes the
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartlib.queries import join_texts
-from dartlib.records import Query, RecordError, SftRow
+from dartlib.records import RecordError, SftRow
 from dartlib.synthesis.allocation import prop2diff_quotas, uniform_quotas
 
 if TYPE_CHECKING:
@@ -57,47 +56,6 @@ def cut_published_pool(
                 rows.append(_to_sft(row, number, strategy, source, 1 - rates[row["query_id"]]))
                 levels[row["query_id"]] = rows[-1].level
     return rows, _summary(info, quotas, available, levels)
-
-
-def read_published_counts(
-    query_info: Sequence[Path], pool: Sequence[Path], queries: Sequence[Query]
-) -> dict[str, tuple[int, int]]:
-    """(correct, trials) by ``query_id``, for those of ``queries`` whose pass rate was published.
-
-    query-info files have no texts, so the pool's files tell which question an id of theirs means, and the question
-    which query of ours; an id that is one of ours already needs no pool. A query never solved has no row in the pool
-    and so cannot be found: it is measured by trials like any query that is not named.
-
-    Raises RecordError for a file without the published columns, counts that do not add up, and where no query is found.
-    """
-    info = _read_info(query_info)
-    known = {query.query_id for query in queries}
-    ours = {name: name for name in info if name in known}
-    texts: dict[str, str] = {}
-    for path in pool:
-        _check(path, _POOL)
-        for batch in pq.ParquetFile(path).iter_batches(columns=["query_id", "query"]):
-            texts.update(zip(batch.column("query_id").to_pylist(), batch.column("query").to_pylist(), strict=True))
-    joined = join_texts(texts.values(), queries)
-    ours |= {name: joined[text][0] for name, text in texts.items() if name in info and text in joined}
-    counts = {}
-    for name, query_id in ours.items():
-        correct, trials = info[name]["tot_n_corrects"], info[name]["tot_n_samples"]
-        if not trials or correct is None:
-            continue  # never sampled
-        if not 0 <= correct <= trials:
-            raise RecordError(f"{_named(query_info)}: query {name!r}: {correct} correct of {trials} samples")
-        counts[query_id] = (int(correct), int(trials))
-    if not counts:
-        raise RecordError(
-            f"{_named(query_info)}: none of its {len(info)} queries is one of the {len(queries)} given: give the "
-            f"pool's files too ({len(pool)} given), and the queries that the pool was made from"
-        )
-    return counts
-
-
-def _named(paths: Sequence[Path]) -> str:
-    return ", ".join(map(str, paths)) or "no query-info file"
 
 
 def _read_info(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:

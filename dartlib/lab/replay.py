@@ -6,16 +6,12 @@ takes the same numbered draws. Seconds on a CPU, so a rule can be tried before t
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dartlib.lab.simulation import SimulatedTeacher, cut_by_policy
-from dartlib.queries import read_rows
-from dartlib.records import RecordError
 from dartlib.synthesis.difficulty import Counts, fit_priors
 from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule, judge
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
@@ -25,32 +21,6 @@ if TYPE_CHECKING:
 
 # The hardest share of the queries, by recorded pass rate, on which yield and coverage are judged.
 HARDEST_SHARE = 0.2
-
-
-def read_replay(path: Path) -> dict[str, tuple[int, int]]:
-    """(correct, trials) per query from a file with ``query_id``, ``correct`` and ``trials``.
-
-    Raises RecordError naming file, line and field where one is missing, is no whole number, the counts do not add up,
-    or an id comes twice.
-    """
-    counts: dict[str, tuple[int, int]] = {}
-    for where, row in read_rows(path):
-        for name in ("query_id", "correct", "trials"):
-            if row.get(name) is None:
-                raise RecordError(f"{path}, {where}: no field {name!r}: each row needs query_id, correct, trials")
-        query_id = str(row["query_id"])
-        correct, trials = (_whole(f"{path}, {where}", name, row[name]) for name in ("correct", "trials"))
-        if not 0 <= correct <= trials or trials == 0 or query_id in counts:
-            raise RecordError(f"{path}, {where}: {correct} correct of {trials} trials, or a repeated query_id")
-        counts[query_id] = (correct, trials)
-    return counts
-
-
-def _whole(where: str, name: str, value: object) -> int:
-    try:
-        return operator.index(value) if not isinstance(value, str) else int(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise RecordError(f"{where}: field {name!r} is {value!r}: write a whole number") from None
 
 
 def replay_teacher(counts: Counts, *, trials: int, seed: int, mean_tokens: float = 1.0) -> SimulatedTeacher:

@@ -19,9 +19,17 @@ from typing import Any
 
 from _rows import SEED, json_path, paper_teacher, report, row
 
-from dartlib.lab import SimulatedTeacher, cut_by_policy, read_replay, replay_teacher
+from dartlib.lab import SimulatedTeacher, cut_by_policy, replay_teacher
 from dartlib.lab.replay import clairvoyant_trials
-from dartlib.synthesis import PosteriorStopping, StoppingRule, StrategyPolicy, StrategySettings, fit_priors, judge
+from dartlib.synthesis import (
+    PosteriorStopping,
+    StoppingRule,
+    StrategyPolicy,
+    StrategySettings,
+    fit_priors,
+    judge,
+    read_pass_rates,
+)
 from dartlib.synthesis.stopping import Judgement
 
 CAP, DIFFICULTY_TRIALS = 2048, 16
@@ -107,7 +115,7 @@ def main() -> None:
     folder = Path(os.environ.get("DARTLIB_TEST_DATA", "../shared/data"))
     recorded = folder / "replay" / "pass-rates-1209.jsonl"
     if recorded.is_file():
-        counts = read_replay(recorded)
+        counts = {rate.name: rate.counts for rate in read_pass_rates(recorded) if rate.counts}
         first, second = (replay_teacher(counts, trials=max(CAPS), seed=seed) for seed in (SEED, SEED + 1))
         for name, hardest in (("replay", len(counts) // 5), ("replay_1000", 1000)):
             rows += measure(name, first, second, 4, hardest_of(first.pass_rates, hardest))
