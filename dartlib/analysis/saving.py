@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dartlib.files import sha256_of, write_bytes_atomically, write_text_atomically
-from dartlib.processes import git_state
+from dartlib.processes import STAGE_VARIABLE, git_state
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,10 +23,10 @@ def save_figure(figure: Figure, stem: Path, sidecar: Mapping[str, Any]) -> None:
     """Write ``stem``.png (160 dpi), .pdf and, last, .json, into the ``figures`` folder of a run. Each whole or absent.
 
     ``sidecar`` has ``caption``, ``notebook``, ``inputs`` (paths of the files drawn; empty for published numbers and
-    thought experiments) and ``queries`` (how many are drawn, or None). The file written adds the figure's title, the
-    run's name, the commit, and per input its sha256 under its path in the run folder; inputs from elsewhere appear
-    by name alone, so that no machine's paths are committed. Raises ValueError for a missing or unknown key,
-    FileNotFoundError for a missing input.
+    thought experiments) and ``queries`` (how many are drawn, or None). The file written adds the figure's title, run
+    and stage (none where no run draws it), the commit, and per input its sha256 under its path in the run folder;
+    inputs from elsewhere appear by name alone, so that no machine's paths are committed. Raises ValueError for a
+    missing or unknown key, FileNotFoundError for a missing input.
     """
     if set(sidecar) != set(SIDECAR_KEYS):
         wrong = sorted(set(sidecar) ^ set(SIDECAR_KEYS))[0]
@@ -35,6 +36,7 @@ def save_figure(figure: Figure, stem: Path, sidecar: Mapping[str, Any]) -> None:
     values = dict(sidecar) | {
         "title": figure.get_suptitle() or " / ".join(axis.get_title() for axis in figure.axes),
         "run": run_folder.name,
+        "stage": os.environ.get(STAGE_VARIABLE, ""),
         "inputs": {_name_in(run_folder, path): sha256_of(path) for path in inputs},
         "git_commit": git_state(Path(__file__).parent)[0],
     }
