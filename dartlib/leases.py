@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -42,6 +43,14 @@ class Lease:
             raise LeaseHeld(
                 f"{folder} is in use by process {holder.get('pid', '?')} on {holder.get('host', '?')} since "
                 f"{holder.get('since', '?')} ({holder.get('purpose', '?')}): wait for it or stop it, then run again"
+            ) from error
+        except OSError as error:
+            self._handle.close()
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: this file system cannot lock files, which keeps two runs apart: put "
+                "the folder on another one",
+                str(folder),
             ) from error
         self._holder = {
             "host": socket.gethostname(),
@@ -93,5 +102,13 @@ class Lease:
         self._handle.flush()
 
     def _keep_beating(self) -> None:
+        told = ""
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            self._beat()
+            try:
+                self._beat()
+            except OSError as error:  # the disk may be full for a while: go on trying
+                if str(error) != told:
+                    print(
+                        f"{self._path}: no heartbeat ({error}): another machine may take this folder", file=sys.stderr
+                    )
+                told = str(error)

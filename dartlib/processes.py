@@ -26,6 +26,8 @@ from typing import Any
 
 GRACE_SECONDS = 2.0  # between TERM and KILL when the parent died: all is over well within 5 s
 HEADLESS_MARK = "DARTLIB_STAGE_MARK"  # `dartlib run` sets it for all that a notebook starts: nobody watches those
+STAGE_VARIABLE = "DARTLIB_STAGE"  # name of the stage whose notebook runs, for what it writes outside its folder
+ANSWER_SECONDS = 30.0  # for a command that is asked something
 _POLL_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -274,11 +276,15 @@ def git_state(folder: Path) -> tuple[str, bool]:
 
 
 def output_of(command: list[str]) -> str | None:
-    """What a command prints, stripped; None when it is not there, fails or hangs for 30 s."""
+    """What a command prints, stripped; None when it is not there, fails or hangs for ``ANSWER_SECONDS``."""
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        out, _ = process.communicate(timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
+        process.kill()  # and not waited for: what hangs in a driver cannot even be killed
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    except OSError:
+        return None
+    return out.strip() if process.returncode == 0 else None

@@ -183,12 +183,13 @@ class Manifest:
     versions: Mapping[str, str]
     hardware: Mapping[str, Any]
     seeds: Mapping[str, Any]
-    inputs: Mapping[str, str]  # path relative to the run folder -> sha256
-    outputs: Mapping[str, str]
+    inputs: Mapping[str, Any]  # all that the digest covers: name -> value, or sha256 of a file
+    outputs: Mapping[str, str]  # path relative to the run folder -> sha256
     started: str  # ISO 8601, UTC
     finished: str
     seconds: float
     notes: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""  # of the inputs: while theirs is the same, the stage need not run again
 
 
 _ARROW_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from tiny_repository import write_notebook
 
+from dartlib.files import REPOSITORY
 from dartlib.pipeline.execution import (
     EXIT_CELL_ERROR,
     EXIT_DEAD_KERNEL,
@@ -25,7 +26,6 @@ from dartlib.pipeline.execution import (
     execute,
 )
 from dartlib.pipeline.notebooks import NotebookError
-from dartlib.pipeline.profiles import REPOSITORY
 
 PARAMETERS = ["COUNT: int = 1  # a number", "NAMES: list[str] = []  # texts", "LIMIT: float | None = 1.0  # or nothing"]
 

@@ -18,9 +18,10 @@ from notebook_rules import lint_notebook
 from papermill import inspect_notebook
 from tiny_repository import FOLDERS, notebook
 
+from dartlib.files import RUNS
 from dartlib.pipeline.notebooks import read_parameters
 from dartlib.pipeline.profiles import NOTEBOOK_NAMES, PROFILES, load_profile
-from dartlib.pipeline.stages import RUNS, build_run
+from dartlib.pipeline.stages import build_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = [REPOSITORY / "notebooks" / f"{name}.ipynb" for name in NOTEBOOK_NAMES]

@@ -20,6 +20,23 @@ FINISH = [
     '    handle.write("x")',
     '(folder / "metrics.json").write_text(json.dumps({"ok": 1}))',
 ]
+MAKE = (
+    "def make(name, text):\n    path = folder / name\n    path.parent.mkdir(exist_ok=True)\n    path.write_text(text)"
+)
+MADE = {  # what the real notebooks leave for later ones; in place of their numbers, the settings these depend on
+    "02_synthesis": [
+        MAKE,
+        "for name in ('queries', 'outcomes', 'samples'):\n    make(f'{name}.parquet', f'{SAMPLING_SEED}')",
+        "for name in STRATEGIES:\n    quota = UNIFORM_QUOTA if name == 'uniform' else 0",
+        "    make(f'datasets/{name}.parquet', f'{SAMPLING_SEED} {name} {quota}')",
+    ],
+    "03_training": [
+        MAKE,
+        "make('checkpoint/model.safetensors', open(DATASET).read() + f' {EPOCHS}')",
+        "make('training_log.jsonl', f'{EPOCHS}')",
+    ],
+    "04_evaluation": [MAKE, "make('items.parquet', MODEL_NAME)"],
+}
 PARAMETERS = {
     "00_start_here": ["TRIALS: int = 16  # of the thought experiment"],
     "01_bias_analysis": [],
@@ -41,6 +58,7 @@ PARAMETERS = {
         'ENGINE: str = "auto"  # engine',
         'MODEL: str = "embedded"  # model',
         'MODEL_NAME: str = "base"  # its name',
+        "TEMPERATURE: float = 0.0  # of sampling",
     ],
     "05_paper_figures": [],
 }
@@ -77,6 +95,11 @@ def write_notebook(path: Path, parameters: list[str] | None, *cells: str) -> Pat
     return path
 
 
+def last_cell(name: str) -> str:
+    """The cell of a toy notebook that counts its runs and writes what the real one does."""
+    return "\n".join(FINISH + MADE.get(name, []))
+
+
 class TinyRepository:
     """A folder with the real package and Snakefile but toy notebooks; commands run there."""
 
@@ -88,7 +111,7 @@ class TinyRepository:
         (root / "papermill_runs" / "profiles").mkdir(parents=True)
         shutil.copy(REPOSITORY / "papermill_runs" / "Snakefile", root / "papermill_runs" / "Snakefile")
         for name in PARAMETERS:
-            self.write(name, "\n".join(FINISH))
+            self.write(name, last_cell(name))
         self.profile()
 
     def write(self, name: str, *cells: str) -> None:

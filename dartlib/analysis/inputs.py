@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dartlib.files import find_path
 from dartlib.queries import Source, find_source, load_catalogue, read_rows
 from dartlib.records import STRATEGIES, Query, QueryOutcome, read_schema, read_table
 
@@ -31,11 +32,11 @@ def find_set(source: str | Path, kind: str, log: Callable[[str], None]) -> tuple
     known = catalogue.get(str(source))
     if known and known.kind != kind:
         raise AnalysisError(f"{source}: holds {known.kind}, not {kind}: choose another set or a file")
-    path = find_source(known, log) if known else Path(source)
-    if not path.exists():
+    try:
+        return known, find_source(known, log) if known else find_path(source, log)
+    except FileNotFoundError as error:
         names = ", ".join(each.name for each in catalogue.values() if each.kind == kind)
-        raise AnalysisError(f"{source}: no such file, and not a known data set ({names})")
-    return known, path
+        raise AnalysisError(f"{error}, and not a known data set ({names})") from None
 
 
 def read_queries(path: Path) -> pd.DataFrame:

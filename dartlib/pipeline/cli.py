@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dartlib.files import RUNS
 from dartlib.leases import LeaseHeld
 from dartlib.pipeline.notebooks import NotebookError
-from dartlib.pipeline.profiles import ProfileError
-from dartlib.pipeline.stages import RUNS, from_repository, run_folder
+from dartlib.pipeline.profiles import ProfileError, load_profile
+from dartlib.pipeline.stages import from_repository, run_folder
 from dartlib.records import RecordError
 
 EXIT_BAD_INPUT = 2
@@ -42,13 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(options: argparse.Namespace) -> int:
     # Imported where used: `status` answers at once.
     if options.command == "stage":
-        from dartlib.pipeline.stage import run_stage
+        from dartlib.pipeline.stage_runner import run_stage
 
         return run_stage(options.folder, options.stage)
     if options.command == "status":
         from dartlib.pipeline.status import show_status
 
-        return show_status(run_folder(options.run, options.runs))
+        name = options.profile if not options.profile.endswith(".yaml") else load_profile(options.profile).name
+        return show_status(run_folder(options.run or name, options.runs))
     if options.command == "grade":
         from dartlib.grading import grade_file
 
@@ -76,15 +78,26 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dartlib", description="Run the study's notebooks headlessly.")
+    description = "Run the study's notebooks headlessly."
+    parser = argparse.ArgumentParser(prog="dartlib", description=description, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+
     for name, text in (
         ("run", "run every stage of a profile that is not complete"),
         ("plan", "say which stages would run, and why"),
+        ("status", "say what a run folder holds"),
     ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("profile", help="smoke, laptop, paper, or the path of a YAML file")
+        command = add(name, text)
+        command.add_argument(
+            "profile", help="smoke, laptop, paper, or the path of a YAML file; status: or a run's name"
+        )
         command.add_argument("--run", metavar="NAME", help="name of the run folder (default: the profile's name)")
+        command.add_argument("--runs", type=Path, default=RUNS, metavar="FOLDER", help="where run folders lie")
+        if name == "status":
+            continue
         command.add_argument("--engine", help="auto, vllm, local, or http://host:port/v1")
         command.add_argument(
             "--set",
@@ -93,11 +106,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="KEY=VALUE",
             help="change a profile key, or a notebook's parameter as in 03_training.EPOCHS=2; may be repeated",
         )
-        _add_runs(command)
-    status = commands.add_parser("status", help="say what a run folder holds")
-    status.add_argument("run", help="name of the run folder")
-    _add_runs(status)
-    doctor = commands.add_parser("doctor", help="check machine, model and data sets, with the fix for each fault")
+    doctor = add("doctor", "check machine, model and data sets, with the fix for each fault")
     doctor.add_argument("--model", default="embedded", help="embedded, a folder, or a Hub id")
     doctor.add_argument(
         "--sources",
@@ -105,20 +114,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="also look at these data sets, in the data folder or on the Hub; no name: all",
     )
-    fetch = commands.add_parser("prefetch", help="fetch data sets (and `embedded`) for machines without a network")
+    fetch = add("prefetch", "fetch data sets (and `embedded`) for machines without a network")
     fetch.add_argument("names", nargs="*", metavar="NAME", help="names of data sets; none: list them")
-    grade = commands.add_parser("grade", help="judge the responses in a JSON Lines file against their references")
+    grade = add("grade", "judge the responses in a JSON Lines file against their references")
     grade.add_argument("file", type=Path, help="lines with reference_answer and response")
     grade.add_argument("--out", type=Path, metavar="FILE", help="the graded lines (default: beside FILE)")
     grade.add_argument("--lenient", action="store_true", help="the last number counts where no answer is announced")
     grade.add_argument("--explain", action="store_true", help="add the rule that decided and how both sides were read")
-    compare = commands.add_parser("compare", help="result files of models side by side, with the paper's rows")
+    compare = add("compare", "result files of models side by side, with the paper's rows")
     compare.add_argument("results", nargs="+", type=Path, metavar="FOLDER", help="what an evaluation wrote, per model")
     compare.add_argument("--unlike", action="store_true", help="also when the protocols differ; the notes say in what")
     compare.add_argument(
         "--paper", default="DART", metavar="TEXT", help="the paper's rows with this text in their name"
     )
-    stage = commands.add_parser("stage", help="run one stage of a run folder (called by the Snakefile)")
+    stage = add("stage", "run one stage of a run folder (called by the Snakefile)")
     stage.add_argument("folder", type=Path)
     stage.add_argument("stage")
     return parser
@@ -135,10 +144,6 @@ def _compare(paths: Sequence[Path], unlike: bool, paper_rows: str) -> int:
             print(f"\n{title}\n{table.round(4).to_string(index=title == titles[-1])}")
     print("", *found.notes, sep="\n")
     return 0
-
-
-def _add_runs(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--runs", type=Path, default=RUNS, metavar="FOLDER", help="where run folders lie")
 
 
 def _command_line(options: argparse.Namespace) -> str:

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dartlib.engines import ModelError, embedded_folder, embedded_model, resolve_model
+from dartlib.files import REPOSITORY, RUNS
 from dartlib.pipeline.manifests import hardware
-from dartlib.pipeline.profiles import REPOSITORY
-from dartlib.pipeline.stages import RUNS
 from dartlib.queries import (
     Source,
     data_folder,

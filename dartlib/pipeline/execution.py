@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 import uuid
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from dartlib.files import REPOSITORY
 from dartlib.pipeline.notebooks import NotebookError, check_parameters, read_notebook, read_parameters, source_of
-from dartlib.pipeline.profiles import REPOSITORY
 from dartlib.processes import HEADLESS_MARK
 
 EXIT_BAD_INPUT = 2
@@ -123,8 +124,15 @@ def _own_cells(output: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def scrub(text: str) -> str:
-    """``text`` without the paths of this machine that we know: the repository's and the user's home."""
-    return text.replace(f"{REPOSITORY}/", "").replace(str(REPOSITORY), ".").replace(str(Path.home()), "~")
+    """``text`` without the paths of this machine that we know: the repository's and the user's home.
+
+    Whole names only, and nothing where one of them is the root folder: a home of ``/`` says nothing about a machine.
+    """
+    known = ((REPOSITORY, "/", ""), (REPOSITORY, r"(?![\w-]|\.\w)", "."), (Path.home(), r"(?![\w-]|\.\w)", "~"))
+    for place, end, short in known:
+        if place != Path(place.anchor):
+            text = re.sub(rf"(?<![\w.~-]){re.escape(str(place))}{end}", short, text)
+    return text
 
 
 def _scrub_notebook(path: Path) -> None:
@@ -183,6 +191,6 @@ def _is_thread_limit(name: str) -> bool:
     return name.endswith(("_NUM_THREADS", "_MAXIMUM_THREADS")) and not name.startswith(_KEPT_PREFIX)
 
 
-def local_time(seconds: float) -> str:
+def utc_time(seconds: float) -> str:
     """Seconds since the epoch as ISO 8601 in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

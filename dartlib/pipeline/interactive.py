@@ -1,24 +1,28 @@
-"""What a notebook needs of the pipeline: where its files are, and what it runs on."""
+"""What a notebook needs of the pipeline: where its files are, what it runs on, and that its parameters are its own."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
+from dartlib.files import REPOSITORY
 from dartlib.pipeline.manifests import hardware, package_versions
-from dartlib.pipeline.profiles import REPOSITORY
+from dartlib.pipeline.notebooks import check_parameters, injected_values, parse_parameters
 from dartlib.processes import git_state
 
 
 def repository_path(text: str) -> Path:
-    """A path given in a parameters cell: relative ones count from the repository's root, whatever the kernel's folder.
+    """A file or folder that a notebook writes: relative ones count from the repository's root, wherever it runs.
 
-    So a notebook finds the same files from JupyterLab, from papermill and from a test.
+    What it reads is found by `dartlib.files.find_path`.
     """
     return REPOSITORY / Path(text).expanduser()
 
 
 def describe_machine() -> None:
-    """Print code, versions and hardware, for the first cell of every notebook."""
+    """Print code, versions and hardware, for the first cell of every notebook, once its parameters are checked."""
+    _check_injected()
     commit, dirty = git_state(REPOSITORY)
     state = "with uncommitted changes" if dirty else "clean"
     machine = hardware()
@@ -26,3 +30,15 @@ def describe_machine() -> None:
     print(f"code:     commit {commit[:10]} ({state})")
     print(f"machine:  {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {gpus}")
     print("versions: " + ", ".join(f"{name} {version}" for name, version in package_versions().items()))
+
+
+def _check_injected() -> None:
+    """Papermill by itself lets a misspelt parameter through, and text where a list is due: NotebookError for both.
+
+    The kernel's history tells: papermill's cell comes right after the parameters cell.
+    """
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    cells: list[str] = shell.user_ns.get("In", []) if shell else []
+    for declared, injected in zip(cells, cells[1:], strict=False):
+        if injected.startswith("# Parameters\n"):
+            check_parameters(parse_parameters(declared, "this notebook"), injected_values(injected), "this notebook")

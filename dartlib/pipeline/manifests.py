@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dartlib.files import sha256_of
-from dartlib.pipeline.execution import local_time, scrub
-from dartlib.pipeline.profiles import REPOSITORY
+from dartlib.files import REPOSITORY, sha256_of
+from dartlib.pipeline.digest import digest_of
+from dartlib.pipeline.execution import scrub, utc_time
+from dartlib.pipeline.notebooks import read_parameters
 from dartlib.pipeline.stages import NOTEBOOKS, Run, Stage, parameters_of
+from dartlib.pipeline.superseded import figures_of
 from dartlib.processes import git_state, output_of
 from dartlib.records import Manifest
 
@@ -27,58 +28,41 @@ VARIABLES = (
 ).split()
 
 
-def build_manifest(run: Run, stage: Stage, folder: Path, started: float, finished: float) -> Manifest:
-    """The manifest of a stage that ended well; times are seconds since the epoch."""
+def build_manifest(
+    run: Run, stage: Stage, folder: Path, inputs: Mapping[str, Any], started: float, finished: float
+) -> Manifest:
+    """The manifest of a stage that ended well; times are seconds since the epoch, ``inputs`` are `stage_inputs`'."""
     commit, dirty = git_state(REPOSITORY)
+    declared = read_parameters(NOTEBOOKS / f"{stage.notebook}.ipynb")
+    parameters = {name: parameter.default for name, parameter in declared.items()} | parameters_of(stage, folder)
     return Manifest(
         stage=stage.name,
         status="complete",
-        parameters=scrubbed_parameters(stage, folder),
+        parameters={name: _scrubbed(value, folder) for name, value in parameters.items()},
         git_commit=commit,
         git_dirty=dirty,
         versions=package_versions(),
         hardware=hardware(),
-        seeds={name.lower(): value for name, value in stage.parameters.items() if name.endswith("SEED")},
-        inputs=input_hashes(stage, folder),
-        outputs=_hashes(_outputs(stage, folder), folder),
-        started=local_time(started),
-        finished=local_time(finished),
+        seeds={name.lower(): value for name, value in parameters.items() if name.endswith("SEED")},
+        inputs=inputs,
+        outputs={relative(path, folder): sha256_of(path) for path in _outputs(stage, folder)},
+        started=utc_time(started),
+        finished=utc_time(finished),
         seconds=round(finished - started, 1),
         notes={
             "profile": run.profile,
             "command": run.command,
             "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         },
+        digest=digest_of(inputs),
     )
 
 
-def scrubbed_parameters(stage: Stage, folder: Path) -> dict[str, Any]:
-    """A stage's parameters as its manifest records them."""
-    return {name: _scrubbed(value, folder) for name, value in parameters_of(stage, folder).items()}
-
-
-def input_hashes(stage: Stage, folder: Path) -> dict[str, str]:
-    """Hashes of the notebook, of the manifests this stage builds on, and of files named by its parameters."""
-    files = [folder / need / "manifest.json" for need in stage.needs]
-    for value in stage.parameters.values():
-        named = Path(value) if isinstance(value, str) and value else None
-        if named and (REPOSITORY / named).is_file():
-            files.append(REPOSITORY / named)
-    return {"notebook": sha256_of(NOTEBOOKS / f"{stage.notebook}.ipynb"), **_hashes(files, folder)}
-
-
 def _outputs(stage: Stage, folder: Path) -> list[Path]:
-    """All files of the stage's folder but the log and our own, and the figures whose sidecar names its notebook."""
-    own = {"manifest.json", "failure.json", "key.json", "log.txt", "lease.json"}
+    """All files of the stage's folder but the log and our own, and the figures that it drew."""
+    own = {"manifest.json", "failure.json", "begun.txt", "complete.txt", "log.txt", "lease.json"}
     files = [path for path in (folder / stage.name).rglob("*") if path.is_file() and path.name not in own]
-    for sidecar in (folder / "figures").glob("*.json"):
-        if json.loads(sidecar.read_text(encoding="utf-8")).get("notebook") == stage.notebook:
-            files += [sidecar, sidecar.with_suffix(".png"), sidecar.with_suffix(".pdf")]
-    return sorted(path for path in files if path.is_file())
-
-
-def _hashes(files: Iterable[Path], folder: Path) -> dict[str, str]:
-    return {relative(path, folder): sha256_of(path) for path in files}
+    return sorted([*files, *figures_of(stage.name, folder)])
 
 
 def relative(path: Path, folder: Path) -> str:

@@ -57,14 +57,24 @@ def read_parameters(path: Path) -> dict[str, Parameter]:
     cells = [cell for cell in read_notebook(path)["cells"] if "parameters" in cell.get("metadata", {}).get("tags", [])]
     if len(cells) != 1:
         raise NotebookError(f"{path.name}: {len(cells)} cells are tagged 'parameters', expected exactly one")
-    source = source_of(cells[0])
+    return parse_parameters(source_of(cells[0]), path.name)
+
+
+def parse_parameters(source: str, where: str) -> dict[str, Parameter]:
+    """The parameters that the source of a parameters cell declares; NotebookError names ``where`` and the line."""
     try:
         statements = ast.parse(source).body
     except SyntaxError as error:
-        raise NotebookError(f"{path.name}: parameters cell, line {error.lineno}: {error.msg}") from None
+        raise NotebookError(f"{where}: parameters cell, line {error.lineno}: {error.msg}") from None
     lines = source.splitlines()
-    parameters = [_parameter(statement, lines, path.name) for statement in statements]
+    parameters = [_parameter(statement, lines, where) for statement in statements]
     return {parameter.name: parameter for parameter in parameters}
+
+
+def injected_values(source: str) -> dict[str, Any]:
+    """The values that papermill set in the cell it puts after the parameters cell, ``# Parameters`` and assignments."""
+    targets = [(node.targets[0], node.value) for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return {name.id: ast.literal_eval(value) for name, value in targets if isinstance(name, ast.Name)}
 
 
 def _parameter(statement: ast.stmt, lines: list[str], where: str) -> Parameter:

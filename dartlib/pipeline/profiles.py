@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
+from dartlib.files import RUNS
 from dartlib.records import STRATEGIES, did_you_mean
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PROFILES = REPOSITORY / "papermill_runs" / "profiles"
+PROFILES = RUNS / "profiles"
 NOTEBOOK_NAMES = (
     "00_start_here",
     "01_bias_analysis",

@@ -12,15 +12,17 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from dartlib.files import write_text_atomically
+from dartlib.files import REPOSITORY, RUNS, write_text_atomically
 from dartlib.leases import Lease
+from dartlib.pipeline.digest import manifest_of
 from dartlib.pipeline.execution import end_marked_processes, keep_thread_limits
-from dartlib.pipeline.profiles import REPOSITORY, Profile, ProfileError, load_profile, with_overrides
-from dartlib.pipeline.stages import Run, build_run, load_run, run_folder, save_run
-from dartlib.pipeline.status import failures, time_table
+from dartlib.pipeline.profiles import Profile, ProfileError, load_profile, with_overrides
+from dartlib.pipeline.stages import Run, build_run, run_folder, save_run
+from dartlib.pipeline.status import failures, stage_states, time_table
+from dartlib.pipeline.superseded import SUPERSEDED, made_stages, mark_complete, put_aside
 from dartlib.processes import start_child, term_raises
 
-SNAKEFILE = REPOSITORY / "papermill_runs" / "Snakefile"
+SNAKEFILE = RUNS / "Snakefile"
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 _COORDINATOR = "DARTLIB_COORDINATOR"  # in the environment of every process of a run
@@ -40,10 +42,7 @@ def run_profile(name: str, *, run_name: str | None, runs: Path, settings: Sequen
     require_disk(folder, profile)
     with Lease(folder, command), term_raises(_Terminated):
         _end_leftovers(folder)
-        _announce_changes(run, folder)
-        save_run(run, folder / "run.json")
-        for stage in run.stages:
-            (folder / stage.name / "failure.json").unlink(missing_ok=True)
+        _prepare(run, folder)
         started = time.time()
         try:
             code = _run_workflow(run, folder)
@@ -65,11 +64,10 @@ def require_disk(folder: Path, profile: Profile) -> None:
 
 
 def workflow_command(folder: Path) -> list[str]:
-    """The Snakemake call for a run folder; `plan` adds a dry run to it."""
+    """The Snakemake call for a run folder. It runs what has no complete.txt, and checks what follows from that."""
     options = "--cores 2 --resources engine=1 --rerun-incomplete --nolock --scheduler greedy --nocolor"
-    triggers = ["--rerun-triggers", "mtime", "params", "input"]
-    place = ["--snakefile", str(SNAKEFILE), "--directory", str(folder)]
-    return [sys.executable, "-m", "snakemake", *place, *options.split(), *triggers]
+    place = ["--snakefile", str(SNAKEFILE), "--directory", str(folder), "--rerun-triggers", "input"]
+    return [sys.executable, "-m", "snakemake", *place, *options.split()]
 
 
 def workflow_environment() -> dict[str, str]:
@@ -90,15 +88,25 @@ def _end_leftovers(folder: Path) -> None:
     os.environ[_COORDINATOR] = mark
 
 
-def _announce_changes(run: Run, folder: Path) -> None:
-    """Say which stages' settings differ from the run folder's last ones; Snakemake runs these and what follows."""
-    try:
-        before = {stage.name: stage.parameters for stage in load_run(folder / "run.json").stages}
-    except ProfileError:
-        return
-    changed = [stage.name for stage in run.stages if before.get(stage.name, stage.parameters) != stage.parameters]
-    if changed:
-        print(f"settings changed since the last run of {folder.name}: {', '.join(changed)} and what depends on them")
+def _prepare(run: Run, folder: Path) -> None:
+    """Say what has changed, put stages of other settings aside, and leave Snakemake what is not complete to run.
+
+    No figure and no table of this run sees students of earlier seeds or strategies.
+    """
+    states = stage_states(run, folder)
+    for name in sorted(made_stages(folder) - states.keys()):
+        if put_aside(name, folder):
+            print(f"{name}: no stage of this run: its results wait in {folder.name}/{SUPERSEDED}/")
+    save_run(run, folder / "run.json")
+    for name, (state, note) in states.items():
+        (folder / name / "failure.json").unlink(missing_ok=True)
+        manifest = manifest_of(name, folder)
+        if state == "complete" and manifest:
+            mark_complete(name, folder, manifest.digest)
+            continue
+        (folder / name / "complete.txt").unlink(missing_ok=True)
+        if state == "outdated":
+            print(f"{name}: {note}; what reads its files is checked")
 
 
 def _run_workflow(run: Run, folder: Path) -> int:
@@ -118,23 +126,22 @@ def _run_workflow(run: Run, folder: Path) -> int:
 
 
 class LogTail:
-    """Prints what is added to the stages' logs, each line with its stage's name before it."""
+    """Prints what stages that start from now on add to their logs, each line with its stage's name before it."""
 
     def __init__(self, folder: Path, stages: Sequence[str]) -> None:
         self._logs = {stage: folder / stage / "log.txt" for stage in stages}
-        self._shown = {stage: log.stat().st_size for stage, log in self._logs.items() if log.is_file()}
+        self._started = time.time()
+        self._shown = dict.fromkeys(stages, 0)
 
     def show(self) -> None:
         """Print the lines completed since the last call."""
         for stage, log in self._logs.items():
-            if not log.is_file():
+            if not log.is_file() or log.stat().st_mtime < self._started:
                 continue
             with open(log, "rb") as handle:
-                if os.fstat(handle.fileno()).st_size < self._shown.get(stage, 0):
-                    self._shown[stage] = 0  # the stage began anew
-                handle.seek(self._shown.get(stage, 0))
+                handle.seek(self._shown[stage])
                 whole, newline, _ = handle.read().rpartition(b"\n")
-                self._shown[stage] = self._shown.get(stage, 0) + len(whole) + len(newline)
+                self._shown[stage] += len(whole) + len(newline)
             for line in filter(str.strip, whole.decode("utf-8", "replace").splitlines()):
                 # Lines may hold model text: nothing in them may steer the terminal.
                 print(f"[{stage}] {''.join(c if c.isprintable() else ' ' for c in line)}", flush=True)
@@ -155,6 +162,8 @@ def _report(run: Run, folder: Path, code: int, started: float) -> int:
     if not code and not done:
         print(f"nothing to do: all {len(run.stages)} stages of {folder.name} are complete")
     print(table)
+    if (folder / SUPERSEDED).is_dir():
+        print(f"earlier results: {folder / SUPERSEDED}; they come back with their settings, delete what you need not")
     print(f"figures: {folder / 'figures'}   executed notebooks: {folder}/<stage>/notebook.ipynb")
     return next((int(failure["exit_code"]) for failure in failed.values()), code)
 

@@ -1,4 +1,4 @@
-"""Stages: which notebook runs with which parameters, and on what it depends. A run folder remembers them.
+"""Stages: which notebook runs with which parameters, and what it reads of others. A run folder remembers them.
 
 ``run.json`` in the run folder is the single source for the Snakefile, for the stage runner and for plan and status.
 """
@@ -7,32 +7,35 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dartlib.files import write_text_atomically
+from dartlib.files import NEWEST, REPOSITORY, RUNS, find_path, write_text_atomically
 from dartlib.pipeline.notebooks import check_parameters, read_parameters
-from dartlib.pipeline.profiles import NOTEBOOK_NAMES, REPOSITORY, Profile, ProfileError
+from dartlib.pipeline.profiles import NOTEBOOK_NAMES, Profile, ProfileError
 
 NOTEBOOKS = REPOSITORY / "notebooks"
-RUNS = REPOSITORY / "papermill_runs"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One execution of a notebook. ``name`` is its folder in the run folder; ``needs`` are names of other stages.
+    """One execution of a notebook. ``name`` is its folder in the run folder; ``needs`` are names of earlier stages.
 
-    ``parameters`` are complete but for the two folders, which `parameters_of` adds. ``engine`` says that it keeps the
-    cores or the GPU busy: such stages take turns.
+    ``parameters`` are those given on purpose; ``files`` are parameters that name a file or folder of an earlier stage,
+    by its path in the run folder, and ``reads`` what the notebook finds there by itself. ``engine`` says that it keeps
+    the cores or the GPU busy: such stages take turns.
     """
 
     name: str
     notebook: str
-    needs: tuple[str, ...]
+    needs: Sequence[str]
     parameters: Mapping[str, Any]
     engine: bool
+    files: Mapping[str, str] = field(default_factory=dict)
+    reads: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Run:
     profile: str
     command: str
     cell_timeout_minutes: float
-    stages: tuple[Stage, ...]
+    stages: Sequence[Stage]
 
     def stage(self, name: str) -> Stage:
         """The stage of that name; ProfileError when there is none."""
@@ -54,8 +57,8 @@ class Run:
 
 def run_folder(name: str, runs: Path = RUNS) -> Path:
     """The folder of a run; ProfileError for names that are not ``[a-z0-9-]+``."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-        raise ProfileError(f"run name {name!r}: use small letters, digits and hyphens only")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or name == NEWEST.name:
+        raise ProfileError(f"run name {name!r}: use small letters, digits and hyphens only, and not {NEWEST.name!r}")
     return runs.resolve() / name
 
 
@@ -66,7 +69,7 @@ def from_repository(path: Path) -> str:
 
 def build_run(profile: Profile, folder: Path, command: str) -> Run:
     """All stages of a profile, each parameter checked against its notebook. Raises ProfileError or NotebookError."""
-    stages = tuple(_stages(profile, from_repository(folder)))
+    stages = list(_stages(profile))
     for name in NOTEBOOK_NAMES:
         declared = read_parameters(NOTEBOOKS / f"{name}.ipynb")
         for stage in (stage for stage in stages if stage.notebook == name):
@@ -74,36 +77,55 @@ def build_run(profile: Profile, folder: Path, command: str) -> Run:
     return Run(profile.name, command, profile.cell_timeout_minutes, stages)
 
 
-def _stages(profile: Profile, folder: str) -> Iterator[Stage]:
+def _stages(profile: Profile) -> Iterator[Stage]:
     """The chain: 00, 02, 01, 03 per strategy and seed, 04 per model, 05."""
 
-    def stage(name: str, wired: Mapping[str, Any], needs: tuple[str, ...] = (), engine: bool = True) -> Stage:
+    def stage(name: str, wired: Mapping[str, Any], needs: tuple[str, ...] = (), **more: Any) -> Stage:
         notebook = name.partition("/")[0]
         own = profile.notebooks.get(notebook, {})
-        for key in ("RUN_FOLDER", "STAGE_FOLDER", *wired):
+        for key in ("RUN_FOLDER", "STAGE_FOLDER", *wired, *more.get("files", ())):
             if key in own:
                 keys = "engine, teacher, base_model, sampling_seed, training_seeds, strategies"
                 raise ProfileError(f"{notebook}: {key} follows from the run and the profile's own keys ({keys})")
-        return Stage(name, notebook, needs, {**own, **wired}, engine)
+        parameters = {key: _from_here(value) for key, value in {**own, **wired}.items()}
+        return Stage(name, notebook, needs, parameters, **{"engine": True, **more})
 
     strategies = list(profile.strategies)
+    synthesis = tuple(f"02_synthesis/{name}.parquet" for name in ("queries", "outcomes", "samples"))
     teacher = {"ENGINE": profile.engine, "MODEL": profile.teacher}
     yield stage("00_start_here", {})
     yield stage("02_synthesis", {**teacher, "SAMPLING_SEED": profile.sampling_seed, "STRATEGIES": strategies})
-    yield stage("01_bias_analysis", {}, needs=("02_synthesis",), engine=False)
-    models = {"base": profile.base_model}
-    for strategy in strategies:
-        for seed in profile.training_seeds:
-            name = f"03_training/{strategy}-seed{seed}"
-            models[f"{strategy}-seed{seed}"] = f"{folder}/{name}/checkpoint"
-            data = f"{folder}/02_synthesis/datasets/{strategy}.parquet"
-            wired = {"DATASET": data, "BASE_MODEL": profile.base_model, "SEED": seed}
-            yield stage(name, wired, needs=("02_synthesis",))
-    for model, path in models.items():
-        wired = {**_evaluation_engine(profile), "MODEL": path, "MODEL_NAME": model}
-        yield stage(f"04_evaluation/{model}", wired, needs=() if model == "base" else (f"03_training/{model}",))
-    others = ("01_bias_analysis", "02_synthesis", *(f"04_evaluation/{model}" for model in models))
-    yield stage("05_paper_figures", {}, needs=others, engine=False)
+    yield stage("01_bias_analysis", {}, needs=("02_synthesis",), reads=synthesis, engine=False)
+    seeds = profile.training_seeds
+    students = {f"{strategy}-seed{seed}": (strategy, seed) for strategy in strategies for seed in seeds}
+    for student, (strategy, seed) in students.items():
+        wired = {"BASE_MODEL": profile.base_model, "SEED": seed}
+        files = {"DATASET": f"02_synthesis/datasets/{strategy}.parquet"}
+        yield stage(f"03_training/{student}", wired, needs=("02_synthesis",), files=files)
+    engine = _evaluation_engine(profile)
+    yield stage("04_evaluation/base", {**engine, "MODEL": profile.base_model, "MODEL_NAME": "base"})
+    for student in students:
+        training = f"03_training/{student}"
+        files = {"MODEL": f"{training}/checkpoint"}
+        yield stage(f"04_evaluation/{student}", {**engine, "MODEL_NAME": student}, needs=(training,), files=files)
+    trained = [f"03_training/{student}" for student in students]
+    evaluated = [f"04_evaluation/{model}" for model in ("base", *students)]
+    reads = [*synthesis, *(f"{name}/training_log.jsonl" for name in trained)]
+    reads += [f"{name}/items.parquet" for name in evaluated]
+    reads += [f"{name}/metrics.json" for name in ("02_synthesis", *evaluated)]
+    needs = ("01_bias_analysis", "02_synthesis", *trained, *evaluated)
+    yield stage("05_paper_figures", {}, needs=needs, reads=reads, engine=False)
+
+
+def _from_here(value: Any) -> Any:
+    """A parameter as notebooks can use it: what looks like a path and is one becomes the file that is meant here."""
+    if isinstance(value, list):
+        return [_from_here(part) for part in value]
+    if not isinstance(value, str) or not ("/" in value or Path(value).suffix):
+        return value
+    with suppress(FileNotFoundError):
+        return from_repository(find_path(value))
+    return value
 
 
 def _evaluation_engine(profile: Profile) -> dict[str, str]:
@@ -115,8 +137,9 @@ def _evaluation_engine(profile: Profile) -> dict[str, str]:
 
 def parameters_of(stage: Stage, folder: Path) -> dict[str, Any]:
     """Everything a stage's notebook is given."""
-    place = {"RUN_FOLDER": from_repository(folder), "STAGE_FOLDER": from_repository(folder / stage.name)}
-    return {**stage.parameters, **place}
+    places = {"RUN_FOLDER": folder, "STAGE_FOLDER": folder / stage.name}
+    places |= {name: folder / path for name, path in stage.files.items()}
+    return {**stage.parameters, **{name: from_repository(place) for name, place in places.items()}}
 
 
 def save_run(run: Run, path: Path) -> None:
@@ -128,8 +151,7 @@ def load_run(path: Path) -> Run:
     """Read what `save_run` wrote; ProfileError when there is no such file or it is not readable."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        stages = tuple(Stage(**{**item, "needs": tuple(item["needs"])}) for item in values.pop("stages"))
-        return Run(**values, stages=stages)
+        return Run(**{**values, "stages": [Stage(**item) for item in values["stages"]]})
     except FileNotFoundError:
         raise ProfileError(f"{path.parent.name}: no {path.name} in this folder; `dartlib run` makes one") from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dartlib.files import find_path
 from dartlib.queries.catalogue import benchmark_names, get_source, load_catalogue
 from dartlib.queries.hub import data_folder, local_file
 from dartlib.queries.joining import normalise_text
@@ -72,15 +74,21 @@ def benchmark_overlaps(
         known = name in load_catalogue() or not Path(name).suffix
         if known and local_file(get_source(name)):
             found[name] = load_known_queries(name, log=log)
-        elif not known and Path(name).is_file():
-            found[Path(name).stem] = read_queries(Path(name), log=log)
-        else:
+        elif known or not (path := _own_file(name)):
             absent.append(name)
+        else:
+            found[path.stem] = read_queries(path, log=log)
     if absent:
         total = len(found) + len(absent)
         where = f"no file in {data_folder()}; `dartlib prefetch NAME` fetches one"
         log(f"{len(absent)} of {total} benchmarks not looked for ({', '.join(absent)}): {where}")
     return find_overlaps(texts, found)
+
+
+def _own_file(name: str) -> Path | None:
+    with suppress(FileNotFoundError):
+        return find_path(name)
+    return None
 
 
 class _Index:

@@ -16,6 +16,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
+from dartlib.files import find_path
 from dartlib.queries.catalogue import Source, get_source, load_catalogue
 from dartlib.queries.fields import QUERY_FIELDS, Cell, read_fields, read_level
 from dartlib.queries.hub import find_source
@@ -46,13 +47,15 @@ def load_queries(
         return build_ladder(ladder=name, split=split, queries_per_level=queries_per_level, seed=seed)
     if source in load_catalogue():
         return load_known_queries(source, log=log)
-    if not Path(source).is_file():
+    try:
+        path = find_path(source, log)
+    except FileNotFoundError as error:
         ladders = ", ".join(f"ladder-{ladder}" for ladder in LADDERS)
+        known = [name for name, known in load_catalogue().items() if known.kind in ("queries", "benchmark")]
         raise RecordError(
-            f"{source}: no such file, not a built-in ladder ({ladders}) and not a known data set "
-            f"({', '.join(name for name, known in load_catalogue().items() if known.kind in ('queries', 'benchmark'))})"
-        )
-    return read_queries(Path(source), columns=columns, keep_repeats=split == "test", log=log)
+            f"{error}, not a built-in ladder ({ladders}) and not a known data set ({', '.join(known)})"
+        ) from None
+    return read_queries(path, columns=columns, keep_repeats=split == "test", log=log)
 
 
 def load_known_queries(name: str, *, log: Callable[[str], None] = print) -> list[Query]:

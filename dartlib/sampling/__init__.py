@@ -2,13 +2,14 @@
 
 from dartlib.sampling.demand import Budget, Demand, Policy, meeting_index
 from dartlib.sampling.ledger import Ledger
-from dartlib.sampling.pool import PoolError, Setting, trial_seed
+from dartlib.sampling.pool import SAMPLING_VERSION, PoolError, Setting, trial_seed
 from dartlib.sampling.reader import PoolReader, open_pool
 from dartlib.sampling.regrading import regrade
 from dartlib.sampling.runner import SamplingError, SamplingReport, sample
 from dartlib.sampling.scheduler import Scheduler
 
 __all__ = [
+    "SAMPLING_VERSION",
     "Budget",
     "Demand",
     "Ledger",

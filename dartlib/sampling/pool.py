@@ -21,6 +21,7 @@ from dartlib.records import Attempt, Grade, Query, Trial, read_records, write_re
 from dartlib.sampling import shards
 
 SCHEMA_VERSION = 1
+SAMPLING_VERSION = "1"  # raised by hand when the same settings give other trials, data sets or scores
 
 
 class PoolError(RuntimeError):

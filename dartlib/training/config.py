@@ -12,6 +12,7 @@ from dartlib.engines import ModelError, weights_fingerprint
 from dartlib.files import write_text_atomically
 from dartlib.queries import get_template
 
+TRAINING_VERSION = "1"  # raised by hand when the same rows and settings give another student
 CHECKPOINT_FOLDER = "checkpoint"
 LOG_FILE = "training_log.jsonl"
 REPORT_FILE = "training_report.json"  # inside the checkpoint, so that it appears and disappears with it

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import shutil
+import os
 import sys
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from dartlib.files import sha256_of, write_text_atomically
+from dartlib.files import write_text_atomically
+from dartlib.pipeline.digest import digest_of, manifest_of, stage_inputs, with_fetched
 from dartlib.pipeline.execution import (
     EXIT_BAD_INPUT,
     EXIT_UNFINISHED,
@@ -24,25 +23,34 @@ from dartlib.pipeline.manifests import build_manifest
 from dartlib.pipeline.notebooks import NotebookError
 from dartlib.pipeline.profiles import ProfileError
 from dartlib.pipeline.stages import NOTEBOOKS, Run, Stage, load_run, parameters_of
-from dartlib.records import read_manifest, write_manifest
-
-_DATA_SUFFIXES = (".parquet", ".safetensors")
-_KEPT_FOR_OTHER_PARAMETERS = ("pool",)  # trials are keyed by their setting; they are never thrown away
+from dartlib.pipeline.superseded import make_way, mark_complete
+from dartlib.processes import STAGE_VARIABLE
+from dartlib.records import write_manifest
 
 
 def run_stage(folder: Path, name: str) -> int:
-    """Execute a stage of a run folder; returns the exit code. The manifest is written last, and only on success."""
+    """Execute a stage of a run folder; returns the exit code. The manifest is written last, and only on success.
+
+    Nothing is executed when the stage is complete with the digest it would have now, or waits so among the superseded.
+    """
     restore_thread_limits()
     folder = folder.resolve()
     run = load_run(folder / "run.json")
     stage = run.stage(name)
     place = folder / name
     place.mkdir(parents=True, exist_ok=True)
+    inputs = stage_inputs(stage, folder)
+    moved = make_way(stage.name, folder, digest_of(inputs))
+    manifest = manifest_of(stage.name, folder)
+    if manifest and manifest.digest == digest_of(inputs):
+        mark_complete(stage.name, folder, manifest.digest)
+        return 0
     for old in ("manifest.json", "failure.json", "metrics.json"):
         (place / old).unlink(missing_ok=True)
     with open(place / "log.txt", "w", encoding="utf-8", buffering=1) as log:
+        log.write(moved)
         try:
-            _run(run, stage, folder, log)
+            _run(run, stage, folder, inputs, log)
             return 0
         except ExecutionFailure as failure:
             _record_failure(place, failure, log)
@@ -52,11 +60,13 @@ def run_stage(folder: Path, name: str) -> int:
             return EXIT_BAD_INPUT
 
 
-def _run(run: Run, stage: Stage, folder: Path, log: IO[str]) -> None:
+def _run(run: Run, stage: Stage, folder: Path, inputs: dict[str, Any], log: IO[str]) -> None:
     place = folder / stage.name
-    _forget_other_work(stage, folder, log)
+    if absent := [name for name, value in inputs.items() if "/" in name and value is None]:
+        raise NotebookError(f"{absent[0]}: not among the files that {', '.join(stage.needs)} made")
     started = time.time()
     log.write("started\n")
+    os.environ[STAGE_VARIABLE] = stage.name  # its figures say whose they are
     execute(
         NOTEBOOKS / f"{stage.notebook}.ipynb",
         place / "notebook.ipynb",
@@ -64,36 +74,23 @@ def _run(run: Run, stage: Stage, folder: Path, log: IO[str]) -> None:
         log=log,
         cell_timeout_minutes=run.cell_timeout_minutes,
     )
-    if not (place / "metrics.json").is_file():
-        reason = "the notebook ended without writing metrics.json into its stage folder"
-        raise ExecutionFailure("unfinished notebook", EXIT_UNFINISHED, None, "", reason)
-    manifest = build_manifest(run, stage, folder, started, time.time())
+    _require_whole(place / "metrics.json")
+    inputs = with_fetched(inputs, stage_inputs(stage, folder))
+    manifest = build_manifest(run, stage, folder, inputs, started, time.time())
     write_manifest(place / "manifest.json", manifest)
+    mark_complete(stage.name, folder, manifest.digest)
     log.write(f"complete in {manifest.seconds:.0f} s\n")
 
 
-def _forget_other_work(stage: Stage, folder: Path, log: IO[str]) -> None:
-    """Empty the stage's folder unless what it holds was begun with the same notebook, parameters and data.
-
-    Notebooks may then load whatever they find complete. The pool stays in any case.
-    """
-    place = folder / stage.name
-    data: dict[str, str] = {}
-    for need in stage.needs:
-        outputs = read_manifest(folder / need / "manifest.json").outputs
-        data |= {path: digest for path, digest in outputs.items() if path.endswith(_DATA_SUFFIXES)}
-    data = {path: digest for path, digest in data.items() if "/pool/" not in path}
-    parts = [sha256_of(NOTEBOOKS / f"{stage.notebook}.ipynb"), parameters_of(stage, folder), data]
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    recorded = place / "key.json"
-    with contextlib.suppress(FileNotFoundError):
-        if json.loads(recorded.read_text(encoding="utf-8")) == key:
+def _require_whole(metrics: Path) -> None:
+    """The notebook wrote its metrics, and no query is stuck: what it made is a result only then."""
+    reason = "the notebook ended without writing metrics.json into its stage folder"
+    if metrics.is_file():
+        stuck = json.loads(metrics.read_text(encoding="utf-8")).get("stuck", 0)
+        if not stuck:
             return
-        log.write("its notebook, parameters or input changed: earlier results of this stage are removed\n")
-    for path in place.iterdir():
-        if path.name not in ("log.txt", *_KEPT_FOR_OTHER_PARAMETERS):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    write_text_atomically(recorded, json.dumps(key) + "\n")
+        reason = f"{stuck} queries are stuck, because the engine failed on them; the same command goes on with them"
+    raise ExecutionFailure("incomplete", EXIT_UNFINISHED, None, "", reason)
 
 
 def _record_failure(place: Path, failure: ExecutionFailure, log: IO[str]) -> None:
