@@ -120,3 +120,8 @@ def test_a_published_folder_with_faults_is_named(tmp_path: Path) -> None:
         read_pass_rates(tmp_path)
     with pytest.raises(RecordError, match="neither outcomes.parquet of a synthesis nor query-info"):
         read_pass_rates(tmp_path / "pool")
+
+
+def test_a_name_that_is_no_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"absent.jsonl: no such file, and not a known data set"):
+        read_pass_rates(tmp_path / "absent.jsonl")

@@ -86,6 +86,8 @@ def content_of(value: Any) -> Any:
 
     A folder that holds a pool counts by its name: trials are keyed by their setting, and the stage itself adds some.
     """
+    if isinstance(value, Mapping):
+        return [[name, content_of(part)] for name, part in sorted(value.items())]
     if isinstance(value, list):
         return [content_of(part) for part in value]
     if not isinstance(value, str) or not value:

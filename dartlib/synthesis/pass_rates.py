@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dartlib.files import find_path
 from dartlib.queries import find_source, get_source, join_texts, load_catalogue
 from dartlib.queries.fields import Cell, read_fields, read_level
 from dartlib.records import Query, RecordError
@@ -46,7 +47,7 @@ def read_pass_rates(source: str | Path, *, log: Callable[[str], None] = print) -
 
     Queries without trials are left out and told through ``log``. Raises RecordError naming file, row and column.
     """
-    path = find_source(get_source(str(source)), log) if str(source) in load_catalogue() else Path(source)
+    path = _find(str(source), log)
     files, texts = _folder(path) if path.is_dir() else ([path], {})
     rates: dict[str, PassRate] = {}
     rows = left_out = 0
@@ -83,6 +84,15 @@ def match_pass_rates(rates: Sequence[PassRate], queries: Sequence[Query]) -> dic
             "nor texts agree (query-info files of a published pool have no texts: put the pool's files beside them)"
         )
     return counts
+
+
+def _find(source: str, log: Callable[[str], None]) -> Path:
+    if source in load_catalogue():
+        return find_source(get_source(source), log)
+    try:
+        return find_path(source, log)
+    except FileNotFoundError as error:
+        raise RecordError(f"{error}, and not a known data set") from None
 
 
 def _folder(folder: Path) -> tuple[list[Path], dict[str, str]]:
