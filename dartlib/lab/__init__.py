@@ -2,9 +2,8 @@
 
 from dartlib.lab.calibration import calibrated_lengths, calibrated_pass_rates
 from dartlib.lab.published_pools import cut_published_pool, read_published_counts
-from dartlib.lab.replay import read_replay, replay_table, replay_teacher
+from dartlib.lab.replay import judge, read_replay, replay_table, replay_teacher
 from dartlib.lab.simulation import (
-    QuotaPolicy,
     SimulatedTeacher,
     Simulation,
     cut_by_policy,
@@ -15,7 +14,6 @@ from dartlib.lab.simulation import (
 from dartlib.lab.temperature import search_temperature
 
 __all__ = [
-    "QuotaPolicy",
     "SimulatedTeacher",
     "Simulation",
     "calibrated_lengths",
@@ -24,6 +22,7 @@ __all__ = [
     "cut_published_pool",
     "draw_pass_rates",
     "estimate_cost",
+    "judge",
     "read_published_counts",
     "read_replay",
     "replay_table",

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dartlib.queries import join_texts
-from dartlib.records import Query, RecordError, SftRow
+from dartlib.records import Counts, Query, RecordError, SftRow
 from dartlib.synthesis.allocation import prop2diff_quotas, uniform_quotas
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def cut_published_pool(
 
 def read_published_counts(
     query_info: Sequence[Path], pool: Sequence[Path], queries: Sequence[Query]
-) -> dict[str, tuple[int, int]]:
-    """(correct, trials) by ``query_id``, for those of ``queries`` whose pass rate was published.
+) -> dict[str, Counts]:
+    """Counts by ``query_id``, for those of ``queries`` whose pass rate was published.
 
     query-info files have no texts, so the pool's files tell which question an id of theirs means, and the question
     which query of ours; an id that is one of ours already needs no pool. A query never solved has no row in the pool
@@ -87,7 +87,7 @@ def read_published_counts(
             continue  # never sampled
         if not 0 <= correct <= trials:
             raise RecordError(f"{_named(query_info)}: query {name!r}: {correct} correct of {trials} samples")
-        counts[query_id] = (int(correct), int(trials))
+        counts[query_id] = Counts(int(correct), int(trials))
     if not counts:
         raise RecordError(
             f"{_named(query_info)}: none of its {len(info)} queries is one of the {len(queries)} given: give the "

@@ -7,7 +7,8 @@ takes the same numbered draws. Seconds on a CPU, so a rule can be tried before t
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ import numpy as np
 
 from dartlib.lab.simulation import SimulatedTeacher, cut_by_policy
 from dartlib.queries import read_rows
-from dartlib.records import RecordError
-from dartlib.synthesis.difficulty import Counts, fit_priors
-from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule, judge
+from dartlib.records import Counts, QueryOutcome, RecordError
+from dartlib.statistics import stop_at_quota_pass_rate
+from dartlib.synthesis.difficulty import fit_priors
+from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
 
 if TYPE_CHECKING:
@@ -27,13 +29,13 @@ if TYPE_CHECKING:
 HARDEST_SHARE = 0.2
 
 
-def read_replay(path: Path) -> dict[str, tuple[int, int]]:
+def read_replay(path: Path) -> dict[str, Counts]:
     """(correct, trials) per query from a file with ``query_id``, ``correct`` and ``trials``.
 
     Raises RecordError naming file, line and field where one is missing, is no whole number, the counts do not add up,
     or an id comes twice.
     """
-    counts: dict[str, tuple[int, int]] = {}
+    counts: dict[str, Counts] = {}
     for where, row in read_rows(path):
         for name in ("query_id", "correct", "trials"):
             if row.get(name) is None:
@@ -42,7 +44,7 @@ def read_replay(path: Path) -> dict[str, tuple[int, int]]:
         correct, trials = (_whole(f"{path}, {where}", name, row[name]) for name in ("correct", "trials"))
         if not 0 <= correct <= trials or trials == 0 or query_id in counts:
             raise RecordError(f"{path}, {where}: {correct} correct of {trials} trials, or a repeated query_id")
-        counts[query_id] = (correct, trials)
+        counts[query_id] = Counts(correct, trials)
     return counts
 
 
@@ -53,10 +55,64 @@ def _whole(where: str, name: str, value: object) -> int:
         raise RecordError(f"{where}: field {name!r} is {value!r}: write a whole number") from None
 
 
-def replay_teacher(counts: Counts, *, trials: int, seed: int, mean_tokens: float = 1.0) -> SimulatedTeacher:
-    """A teacher with each query's recorded pass rate, taken as the truth (a never-solved query stays so)."""
-    rates = {query_id: correct / tried for query_id, (correct, tried) in counts.items()}
+def replay_teacher(
+    recorded: Mapping[str, Counts] | Iterable[QueryOutcome], *, trials: int, seed: int, mean_tokens: float = 1.0
+) -> SimulatedTeacher:
+    """A teacher with each query's recorded pass rate, taken as the truth (a never-solved query stays so).
+
+    ``recorded``: counts over numbers of trials that were fixed beforehand; or the outcomes of a synthesis.
+    """
+    if isinstance(recorded, Mapping):
+        rates = {query_id: count.correct / count.trials for query_id, count in recorded.items()}
+    else:
+        rates = pass_rates_of(recorded)
     return SimulatedTeacher(rates, dict.fromkeys(rates, mean_tokens), trials, seed)
+
+
+def pass_rates_of(outcomes: Iterable[QueryOutcome]) -> dict[str, float]:
+    """Pass rate of each query, from the strategy that counted most of its trials, or from the difficulty trials.
+
+    Trials that ended at a quota are judged as such: the plain share of correct ones would be too high. Queries without
+    any trial are left out, and those of which only a quota of 1 is known.
+    """
+    rates: dict[str, float] = {}
+    most: dict[str, int] = {}
+    for outcome in outcomes:
+        correct, trials, quota = outcome.n_correct, outcome.n_trials, outcome.quota
+        if outcome.n_difficulty >= trials or quota == 1:
+            correct, trials, quota = outcome.n_difficulty_correct, outcome.n_difficulty, None
+        if trials > most.get(outcome.query_id, 0):
+            rate = correct / trials if quota is None else stop_at_quota_pass_rate(correct, trials, quota)
+            if rate is not None:
+                rates[outcome.query_id], most[outcome.query_id] = rate, trials
+    return rates
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One stopping rule on the same numbered draws: its cost, and the three things it may cost in quality.
+
+    ``hard_correct`` and ``hard_coverage`` (share with a correct response) are over the hardest queries.
+    """
+
+    trials: int
+    achieving_ratio: float
+    hard_correct: int
+    hard_coverage: float
+
+
+def judge(counted: Mapping[str, Counts], quotas: Mapping[str, int], hardest: Sequence[str]) -> Judgement:
+    """Judge a finished run by what it ``counted`` per query.
+
+    ``hardest`` names the hardest queries by their true pass rate, or by trials that are not part of the run.
+    """
+    correct = [counted[query_id].correct for query_id in hardest]
+    return Judgement(
+        trials=sum(count.trials for count in counted.values()),
+        achieving_ratio=sum(count.correct >= quotas[name] for name, count in counted.items()) / len(counted),
+        hard_correct=sum(correct),
+        hard_coverage=sum(found > 0 for found in correct) / len(hardest),
+    )
 
 
 def replay_table(
@@ -76,7 +132,7 @@ def replay_table(
             f"strategies {list(settings.strategies)}: the lab compares rules for one of uniform, prop2diff"
         )
     difficulty = {
-        query_id: (sum(verdicts[: settings.difficulty_trials]), settings.difficulty_trials)
+        query_id: Counts(sum(verdicts[: settings.difficulty_trials]), settings.difficulty_trials)
         for query_id, verdicts in teacher.verdicts.items()
     }
     priors = fit_priors(difficulty, {})
@@ -89,7 +145,7 @@ def replay_table(
         stopping = None if rule is None else PosteriorStopping(rule, priors, first)
         counted = cut_by_policy(teacher, StrategyPolicy(settings, stopping=stopping))
         verdict = judge(counted, quotas, hardest)
-        never = sum(counted[query_id][0] for query_id, rate in teacher.pass_rates.items() if rate == 0)
+        never = sum(counted[query_id].trials for query_id, rate in teacher.pass_rates.items() if rate == 0)
         fixed = smallest_fixed(teacher, quotas, verdict.achieving_ratio)
         rows.append(
             {
@@ -128,6 +184,6 @@ def smallest_fixed(teacher: SimulatedTeacher, quotas: Mapping[str, int], achievi
     return met[wanted - 1] if 0 < wanted <= len(met) else None
 
 
-def clairvoyant_trials(teacher: SimulatedTeacher, counted: Mapping[str, tuple[int, int]]) -> int:
+def clairvoyant_trials(teacher: SimulatedTeacher, counted: Mapping[str, Counts]) -> int:
     """Trials up to the last correct one of every query: the same responses without a wasted wrong tail."""
-    return sum(teacher.verdicts[query_id].rfind(b"\x01", 0, trials) + 1 for query_id, (trials, _) in counted.items())
+    return sum(teacher.verdicts[name].rfind(b"\x01", 0, count.trials) + 1 for name, count in counted.items())

@@ -1,6 +1,6 @@
 """Asking until told to stop: the pool of numbered trials, and the scheduler that decides what to ask next."""
 
-from dartlib.sampling.demand import Budget, Demand, Policy, meeting_index
+from dartlib.sampling.demand import Budget, ConstantPolicy, Demand, Policy, meeting_index
 from dartlib.sampling.ledger import Ledger
 from dartlib.sampling.pool import PoolError, Setting, trial_seed
 from dartlib.sampling.reader import PoolReader, open_pool
@@ -10,6 +10,7 @@ from dartlib.sampling.scheduler import Scheduler
 
 __all__ = [
     "Budget",
+    "ConstantPolicy",
     "Demand",
     "Ledger",
     "Policy",

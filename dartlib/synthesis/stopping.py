@@ -7,14 +7,14 @@ its correct responses are worth their ``price``: coverage and yield of hard quer
 is for. Decisions depend on the numbered trials alone, so timing cannot change them.
 
 A rule saves by abandoning hard queries, so it is judged on trials, achieving ratio, and correct responses plus
-coverage on the hardest queries together (``judge``).
+coverage on the hardest queries together (``dartlib.lab.judge``).
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -97,33 +97,6 @@ def _least_hopeful(prior: ZeroInflatedBeta, quota: int, cap: int, known: int, ru
         else:
             high = middle
     return low
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """One stopping rule on the same numbered draws: its cost, and the three things it may cost in quality.
-
-    ``hard_correct`` and ``hard_coverage`` (share with a correct response) are over the hardest queries.
-    """
-
-    trials: int
-    achieving_ratio: float
-    hard_correct: int
-    hard_coverage: float
-
-
-def judge(counted: Mapping[str, tuple[int, int]], quotas: Mapping[str, int], hardest: Sequence[str]) -> Judgement:
-    """Judge a finished run by its ``counted`` (trials, correct) per query.
-
-    ``hardest`` names the hardest queries by their true pass rate, or by trials that are not part of the run.
-    """
-    correct = [counted[query_id][1] for query_id in hardest]
-    return Judgement(
-        trials=sum(trials for trials, _ in counted.values()),
-        achieving_ratio=sum(found >= quotas[query_id] for query_id, (_, found) in counted.items()) / len(counted),
-        hard_correct=sum(correct),
-        hard_coverage=sum(found > 0 for found in correct) / len(hardest),
-    )
 
 
 @dataclass(frozen=True, slots=True)

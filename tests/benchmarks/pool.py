@@ -64,6 +64,7 @@ def fill(folder: Path, rows: int) -> int:
         }
         columns |= {"response": pa.compute.binary_join_element_wise("So the answer is", answer, text, " ")}
         columns |= {"verdict": pa.array(np.where(right, "correct", "wrong"))}
+        columns |= {"response_hash": pa.array(random.integers(10**11, 10**12, len(numbers)).astype(str))}
         last = first + SHARD_ROWS
         for kind, record in (("trials", Trial), ("grades", Grade)):
             schema = schema_of(record)
@@ -80,11 +81,12 @@ def count(folder: Path) -> dict[str, float]:
     counts = pool.ledger(queries(), "bench").counts()
     found = {"count_seconds": time.monotonic() - started}
     found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    found |= {"trials": int(counts["trials"].sum()), "correct": int(counts["correct"].sum())}
+    found |= {name: sum(getattr(count, name) for count in counts.values()) for name in ("trials", "correct")}
     started = time.monotonic()
-    shown = pool.show(counts["query_id"][100])
+    name, (correct, trials) = list(counts.items())[100]
+    shown = pool.show(name)
     found["show_seconds"] = time.monotonic() - started
-    assert len(shown) == counts["trials"][100] and (shown["verdict"] == "correct").sum() == counts["correct"][100]
+    assert len(shown) == trials and (shown["verdict"] == "correct").sum() == correct
     started = time.monotonic()
     hard = pool.samples(
         columns=["trial", "level", "response"], where="level == 1 and verdict == 'correct' and trial < 9"
