@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from paper_calibration import calibrate_pass_rates, figure_points, fit_tail
 
 from dartlib.lab import (
     SimulatedTeacher,
@@ -21,7 +22,6 @@ from dartlib.lab import (
     replay_teacher,
     simulate,
 )
-from dartlib.lab.calibration import calibrate_pass_rates, figure_points, fit_tail
 from dartlib.published import load_published
 from dartlib.records import Counts, QueryOutcome, RecordError
 from dartlib.sampling import ConstantPolicy
@@ -44,8 +44,9 @@ def test_draws_are_numbered() -> None:
 
 
 def test_lengths_have_the_given_mean_and_the_given_cut() -> None:
-    teacher = teacher_of([0.5], tokens=400.0)
-    lengths = [teacher.n_tokens("q0", trial) for trial in range(20_000)]
+    teacher = teacher_of([0.5], 20_000, tokens=400.0)
+    run = simulate(teacher, ConstantPolicy(20_000, trials=20_000), slots=1, tokens_per_second=1.0)
+    lengths = run.seconds
     assert np.mean(lengths) == pytest.approx(400, rel=0.02)
     assert max(lengths) <= 2048
 

@@ -78,13 +78,13 @@ def test_measured_difficulty_of_a_query() -> None:
     counts = drawn(population(300, 700, 3), 32, 4)
     priors = fit_priors(counts, {})
     assert priors.overall.zero == pytest.approx(0.3, abs=0.03)
-    first = measure_difficulty({"q": Counts(8, 32)}, {"q": 2}, priors)[0]
+    first = measure_difficulty({"q": Counts(8, 32)}, {"q": 2}, priors).iloc[0]
     assert (first.fail_rate, first.never, first.level) == (0.75, 0.0, 2)
     assert first.fail_interval == wilson_interval(24, 32)
     assert first.pass_interval[0] < first.pass_rate < first.pass_interval[1]
     # the population is centred at 0.4, so the posterior mean is drawn from 8/32 towards it
     assert 0.25 < first.pass_rate < 0.3
-    unsolved = measure_difficulty({"q": Counts(0, 32)}, {}, priors)[0]
+    unsolved = measure_difficulty({"q": Counts(0, 32)}, {}, priors).iloc[0]
     assert unsolved.never > 0.9 and unsolved.pass_interval[0] == 0.0
 
 

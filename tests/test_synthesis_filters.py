@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from dartlib.synthesis import (
     verifier,
     with_originals,
 )
-from dartlib.synthesis.card import data_card, front_page, size_category
+from dartlib.synthesis.card import CardTexts, data_card, front_page, size_category
 from dartlib.synthesis.datasets import Tally
 from dartlib.synthesis.red_flags import is_long, is_repetitive, lacks_reasoning
 from dartlib.synthesis.verifier import RightShare, right_share_table, right_shares
@@ -166,20 +167,20 @@ def test_a_card_without_right_and_wrong_responses_is_refused() -> None:
 
 def test_the_card_tells_truth_flags_and_what_was_dropped(tmp_path: Path) -> None:
     rows = rows_of("4", "2 + 2 = 4")
-    text, tally = dict(parameters={"teacher": "a/b", "teacher_weights": "f00"}, rebuild="again", licences={}), Tally()
+    text, tally = CardTexts("again", {}, {"teacher": "a/b", "teacher_weights": "f00"}), Tally()
     list(tally.kept(curate(rows)))
     tally.dropped["duplicate"] = 3
-    card = data_card("uniform", tally, [outcome(2, 4, 0.5)], **text, verifier=CARD)
+    card = data_card("uniform", tally, [outcome(2, 4, 0.5)], replace(text, verifier=CARD))
     assert "| 0.5 to 0.75 | 1 | 4 | 2 | " in card and "assuming that the verifier errs" in card
     assert "Dropped by filters: duplicate 3." in card and "50.0% (9.5% to 90.5%)" in card
     copies = [Overlap("math-test", 5000, 3, 589, 569, 13, ())]
-    clean = data_card("uniform", tally, [outcome(2, 4, 0.5)], **text, overlaps=copies)
+    clean = data_card("uniform", tally, [outcome(2, 4, 0.5)], replace(text, overlaps=copies))
     assert "- math-test: 3 of 5000 questions whole, 589 sharing 13 words in a row (569 are shorter" in clean
     assert "## Benchmarks in the queries\n\nNot looked for." in card
     header = yaml.safe_load(card.split("---\n")[1])
     assert header["teacher"] == {"teacher": "a/b", "teacher_weights": "f00"} and header["license"] == "other"
     assert header["size_categories"] == ["n<1K"] and card.split("---\n")[2].startswith("\n# uniform: 2 responses")
-    assert "no verifier card was given" in data_card("uniform", tally, [outcome(2, 4, 0.5)], **text)
+    assert "no verifier card was given" in data_card("uniform", tally, [outcome(2, 4, 0.5)], text)
 
 
 def test_the_folder_is_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

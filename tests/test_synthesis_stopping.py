@@ -129,14 +129,14 @@ def test_unmet_queries_come_with_their_posterior_most_promising_first() -> None:
     found = unmet_queries(
         [outcome("m", 4, "met"), given_up, outcome("a", 3, "cap"), outcome("v", 1, "drawn", None)], FLAT
     )
-    assert [query.query_id for query in found] == ["a", "b"]
+    assert found.query_id.tolist() == ["a", "b"]
     # three of 20 under a flat prior: Beta(4, 18); one more among 20: 1 - B(4, 38) / B(4, 18)
-    assert found[0].pass_rate == pytest.approx(4 / 22)
+    assert found.iloc[0].pass_rate == pytest.approx(4 / 22)
     missed = 1.0
     for trial in range(20):
         missed *= (18 + trial) / (22 + trial)
-    assert found[0].chance == pytest.approx(1 - missed)
-    assert found[0].interval[0] < 4 / 22 < found[0].interval[1]
+    assert found.iloc[0].chance == pytest.approx(1 - missed)
+    assert found.iloc[0].interval[0] < 4 / 22 < found.iloc[0].interval[1]
 
 
 @pytest.mark.parametrize("bad", [(0.0, 0, 0.0), (1.0, 0, 0.0), (0.5, -1, 0.0), (0.5, 0, -1.0)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,18 +147,9 @@ def replay_table(
         verdict = judge(counted, quotas, hardest)
         never = sum(counted[query_id].trials for query_id, rate in teacher.pass_rates.items() if rate == 0)
         fixed = smallest_fixed(teacher, quotas, verdict.achieving_ratio)
-        rows.append(
-            {
-                "rule": name,
-                "trials": verdict.trials,
-                "achieving_ratio": verdict.achieving_ratio,
-                "hard_correct": verdict.hard_correct,
-                "hard_coverage": verdict.hard_coverage,
-                "never_solved_share": never / verdict.trials,
-                "against_fixed": verdict.trials / (fixed * len(quotas)) if fixed else float("nan"),
-                "against_clairvoyant": verdict.trials / clairvoyant_trials(teacher, counted),
-            }
-        )
+        row = {"rule": name, **asdict(verdict), "never_solved_share": never / verdict.trials}
+        row |= {"against_fixed": verdict.trials / (fixed * len(quotas)) if fixed else float("nan")}
+        rows.append(row | {"against_clairvoyant": verdict.trials / clairvoyant_trials(teacher, counted)})
     return pd.DataFrame(rows).set_index("rule")
 
 

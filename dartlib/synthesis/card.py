@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
@@ -24,27 +25,34 @@ _HOW = {
 }
 
 
-def data_card(
-    strategy: str,
-    tally: Tally,
-    outcomes: Sequence[QueryOutcome],
-    *,
-    parameters: Mapping[str, object],
-    rebuild: str,
-    licences: Mapping[str, str],
-    verifier: VerifierCard | None = None,
-    overlaps: Sequence[Overlap] = (),
-) -> str:
+@dataclass(frozen=True, slots=True)
+class CardTexts:
+    """What a card tells besides counts. ``parameters`` may hold the ``teacher``'s name and ``teacher_weights``.
+
+    ``verifier`` adds, per bin of fail rates, the share of responses whose answer is truly right; ``overlaps`` is what
+    `find_overlaps` says of benchmarks in the queries.
+    """
+
+    rebuild: str
+    licences: Mapping[str, str]
+    parameters: Mapping[str, object]
+    verifier: VerifierCard | None = None
+    overlaps: Sequence[Overlap] = ()
+
+
+def data_card(strategy: str, tally: Tally, outcomes: Sequence[QueryOutcome], texts: CardTexts) -> str:
     """A Markdown card: strategy, counts per level, shortfall, red flags, parameters, rebuild command, licences.
 
     It says what answer matching does not check, and lists the queries that stayed below their quota. ``tally`` holds
-    what was counted of the rows; ``verifier`` adds, per bin of fail rates, the share of responses whose answer is truly
-    right; ``overlaps`` is what `find_overlaps` says of benchmarks in the queries.
+    what was counted of the rows.
     """
     unmet = [outcome for outcome in outcomes if outcome.status not in ("met", "drawn")]
     dropped = ", ".join(f"{name} {count}" for name, count in tally.dropped.items())
     parts = [
-        _header(tally.by_level.total(), teacher={name: parameters[name] for name in TEACHER if name in parameters}),
+        _header(
+            tally.by_level.total(),
+            teacher={name: texts.parameters[name] for name in TEACHER if name in texts.parameters},
+        ),
         f"# {strategy}: {tally.by_level.total()} responses to {len(tally.by_query)} of {len(outcomes)} queries",
         f"Made by {_HOW[strategy]} (arXiv 2407.13690).",
         "Every response ends in an answer judged equal to the reference. **Its reasoning is not checked**: some "
@@ -54,20 +62,19 @@ def data_card(
         "## Queries below their quota",
         _unmet_line(unmet, len(outcomes)),
         "## Truly right answers",
-        _right(outcomes, verifier),
+        _right(outcomes, texts.verifier),
         "## Red flags",
         _red_flags(tally.flags),
         f"Dropped by filters: {dropped or 'nothing'}.",
         "## Benchmarks in the queries",
-        _overlaps(overlaps),
+        _overlaps(texts.overlaps),
         "## Parameters",
-        "\n".join(f"- `{name}`: {value!r}" for name, value in parameters.items()),
+        "\n".join(f"- `{name}`: {value!r}" for name, value in texts.parameters.items()),
         "## Make it again",
-        f"    {rebuild}",
+        f"    {texts.rebuild}",
         "Sampled text is stored, not regenerated: an engine may answer differently on another machine. From the same "
         "pool, the data set is the same to the byte.",
-        "## Licences",
-        "\n".join(f"- {what}: {licence}" for what, licence in licences.items()),
+        _licences(texts.licences),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -92,8 +99,7 @@ def front_page(rows: Mapping[str, int], licences: Mapping[str, str]) -> str:
         "\n".join(f"- [{name}]({name}.md): {count} rows" for name, count in rows.items()),
         "Columns: `query`, `response`, then `query_id`, `trial` (number of the attempt), `source`, `level`, "
         "`pass_rate` (correct share of the difficulty trials) and `strategy`. Method: arXiv 2407.13690.",
-        "## Licences",
-        "\n".join(f"- {what}: {licence}" for what, licence in licences.items()),
+        _licences(licences),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -121,6 +127,10 @@ def _header(rows: int, **more: Any) -> str:
         **more,
     )
     return f"---\n{data.to_yaml()}\n---"
+
+
+def _licences(licences: Mapping[str, str]) -> str:
+    return "\n".join(["## Licences", "", *(f"- {what}: {licence}" for what, licence in licences.items())])
 
 
 def _overlaps(overlaps: Sequence[Overlap]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dartlib.records import Counts
-from dartlib.statistics import Interval, ZeroInflatedBeta, fit_zero_inflated_beta, wilson_interval
+from dartlib.statistics import ZeroInflatedBeta, fit_zero_inflated_beta, wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,25 +36,6 @@ class Priors:
         return self.overall if level is None else self.by_level.get(level, self.overall)
 
 
-@dataclass(frozen=True, slots=True)
-class Difficulty:
-    """Measured difficulty of one query: shares in [0, 1], 95 % intervals.
-
-    ``fail_rate`` is wrong / all with its Wilson interval; ``pass_rate`` is the posterior mean with its credible
-    interval; ``never`` the posterior probability that the teacher never solves the query.
-    """
-
-    query_id: str
-    level: int | None
-    correct: int
-    trials: int
-    fail_rate: float
-    fail_interval: Interval
-    pass_rate: float
-    pass_interval: Interval
-    never: float
-
-
 def fit_priors(counts: Mapping[str, Counts], levels: Mapping[str, int | None]) -> Priors:
     """Zero-inflated beta per level (where it has enough queries) and over all, from counts of difficulty trials.
 
@@ -71,28 +52,28 @@ def fit_priors(counts: Mapping[str, Counts], levels: Mapping[str, int | None]) -
     return Priors(fitted, _fit(list(counts.values())))
 
 
-def measure_difficulty(
-    counts: Mapping[str, Counts], levels: Mapping[str, int | None], priors: Priors
-) -> list[Difficulty]:
-    """Fail rate with Wilson interval and posterior pass rate of every query, in the order of ``counts``."""
-    result = []
+def measure_difficulty(counts: Mapping[str, Counts], levels: Mapping[str, int | None], priors: Priors) -> pd.DataFrame:
+    """Measured difficulty of every query, in the order of ``counts``: shares in [0, 1], 95 % intervals.
+
+    Columns: query_id, level, correct, trials; ``fail_rate``, wrong / all, with its Wilson interval ``fail_interval``;
+    ``pass_rate``, the posterior mean, with its credible interval ``pass_interval``; ``never``, the posterior
+    probability that the teacher never solves the query.
+    """
+    import pandas as pd
+
+    rows = []
     for query_id, (correct, trials) in counts.items():
-        level = levels.get(query_id)
-        belief = priors.of(level).after(correct, trials)
-        result.append(
-            Difficulty(
-                query_id=query_id,
-                level=level,
-                correct=correct,
-                trials=trials,
-                fail_rate=1 - correct / trials if trials else 1.0,
-                fail_interval=wilson_interval(trials - correct, trials),
-                pass_rate=belief.mean,
-                pass_interval=belief.interval(),
-                never=belief.zero,
-            )
-        )
-    return result
+        belief = priors.of(levels.get(query_id)).after(correct, trials)
+        row: dict[str, object] = {
+            "query_id": query_id,
+            "level": levels.get(query_id),
+            "correct": correct,
+            "trials": trials,
+        }
+        row |= {"fail_rate": 1 - correct / trials if trials else 1.0}
+        row |= {"fail_interval": wilson_interval(trials - correct, trials)}
+        rows.append(row | {"pass_rate": belief.mean, "pass_interval": belief.interval(), "never": belief.zero})
+    return pd.DataFrame(rows)
 
 
 def _fit(group: Sequence[Counts]) -> ZeroInflatedBeta:

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dartlib.engines import Engine, SamplingParameters
 from dartlib.files import write_text_atomically
 from dartlib.grading import GRADER_VERSION
 from dartlib.queries import Overlap, Template
 from dartlib.records import Counts, Query, QueryOutcome, write_records
-from dartlib.sampling import Budget, ConstantPolicy, Policy, PoolReader, SamplingReport, open_pool, sample
-from dartlib.sampling.pool import read_setting
-from dartlib.synthesis.card import data_card, front_page
+from dartlib.sampling import Budget, ConstantPolicy, Policy, PoolReader, SamplingReport, open_pool, read_setting, sample
+from dartlib.synthesis.card import CardTexts, data_card, front_page
 from dartlib.synthesis.curation import curate, cut, difficulty_counts, prefixes_of, read_prefixes, rows_of
 from dartlib.synthesis.datasets import Tally, write_dataset
 from dartlib.synthesis.difficulty import fit_priors
-from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule, UnmetQuery, unmet_queries
+from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule, unmet_queries
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
 from dartlib.synthesis.verifier import VerifierCard
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _HASHES = ("weights", "template")  # of a setting: cards tell their names
 
@@ -37,20 +39,9 @@ class SynthesisReport:
     datasets: Mapping[str, Path]
     rows: Mapping[str, int]
     outcomes: Sequence[QueryOutcome]
-    unmet: Sequence[UnmetQuery]  # below their quota, with their posterior
+    unmet: pd.DataFrame | None  # below their quota, with their posterior; None where no difficulty is known
     policy: StrategyPolicy
     tokens_per_second: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class CardTexts:
-    """What cards tell besides counts: how to make it again, licences, parameters; see `data_card`."""
-
-    rebuild: str
-    licences: Mapping[str, str]
-    parameters: Mapping[str, object]
-    verifier: VerifierCard | None = None
-    overlaps: Sequence[Overlap] = ()
 
 
 def synthesize(
@@ -124,7 +115,7 @@ def synthesize(
         datasets={strategy: output_folder / "datasets" / f"{strategy}.parquet" for strategy in settings.strategies},
         rows=rows,
         outcomes=outcomes,
-        unmet=unmet_queries(outcomes, fit_priors(measured, levels)) if measured else [],
+        unmet=unmet_queries(outcomes, fit_priors(measured, levels)) if measured else None,
         policy=policy,
         tokens_per_second=_throughput(pool, engine.slots),
     )
@@ -152,17 +143,8 @@ def write_datasets(
         chosen, tally = cut(strategy, queries, prefixes, policy, stuck), Tally()
         kept = tally.kept(curate(rows_of(samples, chosen, queries), **filters))
         rows[strategy] = write_dataset(folder / strategy, kept)
-        card = data_card(
-            strategy,
-            tally,
-            chosen.outcomes,
-            parameters={**texts.parameters, **policy.settings.of(strategy)},
-            rebuild=texts.rebuild,
-            licences=texts.licences,
-            verifier=texts.verifier,
-            overlaps=texts.overlaps,
-        )
-        write_text_atomically(folder / f"{strategy}.md", card)
+        own = replace(texts, parameters={**texts.parameters, **policy.settings.of(strategy)})
+        write_text_atomically(folder / f"{strategy}.md", data_card(strategy, tally, chosen.outcomes, own))
         outcomes += chosen.outcomes
         covered = sum(outcome.n_correct > 0 for outcome in chosen.outcomes)
         log(f"{strategy}: {rows[strategy]} responses to {covered} of {len(queries)} queries")
