@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartlib.files import write_table_atomically, write_text_atomically
+from dartlib.files import replacing, write_table_atomically, write_text_atomically
 
 
 class RecordError(ValueError):
@@ -48,6 +48,18 @@ class Verdict(StrEnum):
 STRATEGIES = ("vrt", "uniform", "prop2diff")
 
 
+class Counts(NamedTuple):
+    """How many of so many trials of a query were correct; in this order everywhere."""
+
+    correct: int
+    trials: int
+
+
+def response_hash(response: str) -> str:
+    """12 hex digits that tell one response from another."""
+    return hashlib.sha256(response.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """One question with its reference answer. ``level`` is 1 (easy) to 5 (hard), or None."""
@@ -65,7 +77,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One numbered attempt at a query: raw facts only. ``seconds`` is wall time inside the engine."""
+    """One numbered attempt at a query: raw facts only. ``seconds`` is wall time inside the engine.
+
+    ``response_hash`` follows from the response, and is kept so that grades find their trial without reading texts.
+    """
 
     query_id: str
     trial: int
@@ -77,14 +92,19 @@ class Trial:
     logprob_sum: float | None
     engine: str
     seconds: float
+    response_hash: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.response_hash:
+            object.__setattr__(self, "response_hash", response_hash(self.response))
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
     """The verdict on one trial, kept beside the pool so that it can be rebuilt.
 
-    ``grader`` identifies the grader version and the reference answer behind the verdict: a row whose key is not
-    the current one is graded again.
+    ``grader`` identifies the grader version and the reference answer behind the verdict, ``response_hash`` the
+    response that was judged: where one of them is not the current one, the trial is graded again.
     """
 
     query_id: str
@@ -93,6 +113,24 @@ class Grade:
     verdict: str
     reason: str
     grader: str
+    response_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A row of ``samples.parquet``: a trial of the pool with its current grade.
+
+    Rows are by query, in the order asked, then trial.
+    """
+
+    query_id: str
+    trial: int
+    level: int | None
+    verdict: str
+    answer: str | None
+    n_tokens: int
+    finish_reason: str
+    response: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +162,10 @@ class SftRow:
 class QueryOutcome:
     """What a strategy asked of one query and what it got.
 
-    ``n_difficulty`` / ``n_difficulty_correct`` count the difficulty trials behind ``fail_rate``; ``quota`` is
-    None for ``vrt``; ``n_trials`` counts trials up to the index that met the quota or the cap; ``n_correct``
-    is the number of rows it gave. ``status`` is ``met``, ``cap``, ``given up`` (by a stopping rule), ``stuck`` (the
-    engine failed), ``budget`` (the run ended first) or ``drawn`` (vrt).
+    ``n_difficulty`` / ``n_difficulty_correct`` count the difficulty trials behind ``fail_rate``, none where it was
+    measured elsewhere; ``quota`` is None for ``vrt``; ``n_trials`` counts trials up to the index that met the quota or
+    the cap; ``n_correct`` is the number of rows it gave. ``status`` is ``met``, ``cap``, ``given up`` (by a stopping
+    rule), ``stuck`` (the engine failed), ``budget`` (the run ended first) or ``drawn`` (vrt).
     """
 
     query_id: str
@@ -192,8 +230,9 @@ class Manifest:
     digest: str = ""  # of the inputs: while theirs is the same, the stage need not run again
 
 
-_ARROW_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
-RecordType = TypeVar("RecordType", Query, Trial, Grade, Attempt, SftRow, QueryOutcome, Item)
+# Large strings: one column may hold more than 2 GiB of text.
+_ARROW_TYPES = {"str": pa.large_string(), "int": pa.int64(), "float": pa.float64()}
+RecordType = TypeVar("RecordType", Query, Trial, Grade, Attempt, SftRow, QueryOutcome, Sample, Item)
 
 
 def schema_of(record: type) -> pa.Schema:
@@ -247,6 +286,17 @@ def write_records(path: Path, records: Iterable[RecordType], record: type[Record
     write_table_atomically(path, to_table(records, record))
 
 
+def write_batches(path: Path, batches: Iterable[pa.Table | pa.RecordBatch], record: type) -> int:
+    """Write a record's rows as they come, one row group per batch, whole or absent; returns how many there were."""
+    schema, rows = schema_of(record), 0
+    with replacing(path) as handle, pq.ParquetWriter(handle, schema, compression="zstd") as writer:
+        for batch in batches:
+            table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+            writer.write_table(table.select(schema.names).cast(schema))
+            rows += batch.num_rows
+    return rows
+
+
 def read_schema(path: Path) -> pa.Schema:
     """The columns of a Parquet file, from its footer. Raises RecordError when there is none or it cannot be read."""
     if path.is_dir():
@@ -273,9 +323,8 @@ def check_columns(path: Path, record: type[RecordType], columns: Sequence[str] |
         if name not in stored.names:
             raise RecordError(f"{path}: column {name!r} is missing (found: {', '.join(stored.names)})")
         if not _same_kind(stored.field(name).type, wanted.field(name).type):
-            raise RecordError(
-                f"{path}: column {name!r} is {stored.field(name).type}, expected {wanted.field(name).type}"
-            )
+            expected = str(wanted.field(name).type).removeprefix("large_")
+            raise RecordError(f"{path}: column {name!r} is {stored.field(name).type}, expected {expected}")
     return names
 
 
@@ -302,7 +351,7 @@ def _same_kind(stored: pa.DataType, wanted: pa.DataType) -> bool:
     """True when a stored type reads as the wanted one without loss (any integer width, any string width)."""
     if pa.types.is_null(stored):
         return True
-    if pa.types.is_string(wanted):
+    if pa.types.is_large_string(wanted):
         return pa.types.is_string(stored) or pa.types.is_large_string(stored)
     if pa.types.is_integer(wanted):
         return pa.types.is_integer(stored)

@@ -169,6 +169,22 @@ def test_achieving_ratio_by_cap_by_hand():
     ]
 
 
+def test_a_query_that_was_given_up_stays_so_at_every_cap():
+    """c was given up after 5 trials; another strategy drew it on and found two correct ones at trials 6 and 7."""
+    given_up = OUTCOMES.assign(status=lambda frame: frame["status"].replace("cap", "given up"))
+    given_up.loc[(given_up["query_id"] == "c") & (given_up["strategy"] == "uniform"), ["n_trials", "cap"]] = 5
+    samples = pd.DataFrame(trials("a", "cccc") + trials("b", "wcwwwc", 2) + trials("c", "wwwwwwcc", 2))
+    table = achieving_table(given_up, samples).set_index("cap")
+    assert table["achieving_ratio"].tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert table["trials"].tolist() == [12, 4 + 6 + 5]
+
+
+def test_a_fail_rate_from_elsewhere_costs_no_trials_here():
+    known = OUTCOMES.assign(n_difficulty=lambda frame: frame["n_difficulty"].where(frame["query_id"] != "a", 0))
+    assert achieving_table(known, SAMPLES).set_index("cap").loc[8, "trials"] == 2 + 6 + 8
+    assert cost_table(known).set_index(["strategy", "group"])["trials"][("uniform", "1")] == 2
+
+
 def test_all_five_verdicts_are_counted():
     table = verdict_table({"synthesis": SAMPLES}, {"synthesis": 2}).set_index("verdict")
     assert table["count"].to_dict() == {"correct": 6, "wrong": 11, "no_answer": 1, "timeout": 0, "error": 2}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from paper_calibration import calibrate_pass_rates, figure_points, fit_tail
 
 from dartlib.lab import (
-    QuotaPolicy,
     SimulatedTeacher,
     calibrated_lengths,
     calibrated_pass_rates,
@@ -20,8 +20,9 @@ from dartlib.lab import (
     replay_teacher,
     simulate,
 )
-from dartlib.lab.calibration import calibrate_pass_rates, figure_points, fit_tail
 from dartlib.published import load_published
+from dartlib.records import Counts, QueryOutcome
+from dartlib.sampling import ConstantPolicy
 from dartlib.statistics import ZeroInflatedBeta
 from dartlib.synthesis import StoppingRule, StrategySettings, counts_of, prop2diff_quotas, read_pass_rates
 
@@ -41,8 +42,9 @@ def test_draws_are_numbered() -> None:
 
 
 def test_lengths_have_the_given_mean_and_the_given_cut() -> None:
-    teacher = teacher_of([0.5], tokens=400.0)
-    lengths = [teacher.n_tokens("q0", trial) for trial in range(20_000)]
+    teacher = teacher_of([0.5], 20_000, tokens=400.0)
+    run = simulate(teacher, ConstantPolicy(20_000, trials=20_000), slots=1, tokens_per_second=1.0)
+    lengths = run.seconds
     assert np.mean(lengths) == pytest.approx(400, rel=0.02)
     assert max(lengths) <= 2048
 
@@ -51,9 +53,9 @@ def test_a_run_by_hand() -> None:
     """Two certain queries, two slots, no spread: the clock can be followed."""
     teacher = teacher_of([1.0, 0.0], trials=3, tokens=10.0)
     teacher.__dict__["spreads"] = [1.0] * (1 << 16)
-    run = simulate(teacher, QuotaPolicy({"q0": 1, "q1": 1}, 3), slots=2, tokens_per_second=20.0)
+    run = simulate(teacher, ConstantPolicy(3, quota={"q0": 1, "q1": 1}), slots=2, tokens_per_second=20.0)
     # each slot makes 10 tokens a second, so a response takes one: q0 once, q1 three times, one after the other
-    assert run.counted == {"q0": (1, 1), "q1": (3, 0)}
+    assert run.counted == {"q0": (1, 1), "q1": (0, 3)}
     assert (run.trials, run.least_possible, run.wasted, run.tokens, run.makespan) == (4, 4, 0, 40.0, 3.0)
     # in two slots the first second is full, the next two are half full; the last trial starts at second 2
     assert run.busy_share(tail=0.0) == pytest.approx((1 + 0.5) / 2)
@@ -63,8 +65,8 @@ def test_waste_is_what_lies_behind_the_meeting_index_and_stays_small() -> None:
     rates = (np.linspace(0.02, 1, 300) ** 2).tolist()
     teacher = teacher_of(rates, trials=256)
     quotas = prop2diff_quotas({name: 1 - rate for name, rate in teacher.pass_rates.items()}, k_p=30)
-    run = simulate(teacher, QuotaPolicy(quotas, 256), slots=128, tokens_per_second=1000.0)
-    assert run.counted == cut_by_policy(teacher, QuotaPolicy(quotas, 256))
+    run = simulate(teacher, ConstantPolicy(256, quota=quotas), slots=128, tokens_per_second=1000.0)
+    assert run.counted == cut_by_policy(teacher, ConstantPolicy(256, quota=quotas))
     assert run.wasted == run.trials - run.least_possible
     assert run.trials <= 1.02 * run.least_possible
     assert run.busy_share() > 0.95
@@ -73,12 +75,12 @@ def test_waste_is_what_lies_behind_the_meeting_index_and_stays_small() -> None:
 def test_six_caps_are_prefixes_of_one_set_of_draws() -> None:
     teacher, quotas = teacher_of([0.05, 0.3, 0.9], 256), {"q0": 8, "q1": 8, "q2": 8}
     for cap in (8, 16, 32, 64, 128, 256):
-        for name, (trials, correct) in cut_by_policy(teacher, QuotaPolicy(quotas, cap)).items():
+        for name, found in cut_by_policy(teacher, ConstantPolicy(cap, quota=quotas)).items():
             right = [index for index, verdict in enumerate(teacher.verdicts[name][:cap]) if verdict]
-            expected = (right[7] + 1, 8) if len(right) >= 8 else (cap, len(right))
-            assert (trials, correct) == expected
+            expected = Counts(8, right[7] + 1) if len(right) >= 8 else Counts(len(right), cap)
+            assert found == expected
     with pytest.raises(ValueError, match="cap 300 is above"):
-        cut_by_policy(teacher, QuotaPolicy(quotas, 300))
+        cut_by_policy(teacher, ConstantPolicy(300, quota=quotas))
 
 
 def test_the_frozen_rates_can_be_made_again() -> None:
@@ -135,7 +137,7 @@ def test_rates_drawn_from_beliefs() -> None:
 
 def test_the_lab_by_hand() -> None:
     """One query always right, one never: quota 2, cap 40."""
-    teacher = replay_teacher({"always": (8, 8), "never": (0, 8)}, trials=40, seed=1)
+    teacher = replay_teacher({"always": Counts(8, 8), "never": Counts(0, 8)}, trials=40, seed=1)
     settings = StrategySettings(("uniform",), 2, 1, 2, 1, 40)
     table = replay_table(teacher, settings, {"cap": None, "rule": StoppingRule(0.9, 20)})
     cap, rule = table.loc["cap"], table.loc["rule"]
@@ -168,3 +170,30 @@ def test_recorded_pass_rates_show_where_the_cap_spends(test_data: Path) -> None:
     assert rule["trials"] < 0.8 * cap["trials"]
     assert rule["achieving_ratio"] > cap["achieving_ratio"] - 0.005
     assert rule["hard_correct"] > 0.95 * cap["hard_correct"]
+
+
+def test_a_replayed_pool_that_stopped_at_quotas_is_not_easier_than_its_teacher() -> None:
+    """True pass rate 0.20, quota 4: the plain share reads 0.25, the mean of the estimates is 0.20."""
+    truth = teacher_of([0.2] * 4000, trials=400)
+    outcomes, plain = [], []
+    for name, (correct, trials) in cut_by_policy(truth, ConstantPolicy(400, trials=2, quota=4)).items():
+        first = sum(truth.verdicts[name][:2])
+        outcomes.append(QueryOutcome(name, "uniform", 1, 2, first, 1 - first / 2, 4, 400, trials, correct, "met"))
+        plain.append(correct / trials)
+    replayed = replay_teacher(outcomes, trials=8, seed=1).pass_rates
+    assert np.mean(plain) == pytest.approx(0.25, abs=0.01)
+    assert np.mean(list(replayed.values())) == pytest.approx(0.20, abs=0.004)
+
+
+def test_pass_rates_of_outcomes_by_hand() -> None:
+    def outcome(query_id: str, difficulty: int, quota: int | None, correct: int, trials: int) -> QueryOutcome:
+        return QueryOutcome(query_id, "uniform", 1, 8, difficulty, 0.5, quota, 40, trials, correct, "met")
+
+    outcomes = [
+        outcome("quota", 2, 4, 4, 16), outcome("cap", 1, 4, 3, 40), outcome("early", 6, 4, 4, 5),
+        outcome("one", 0, 1, 1, 20), outcome("fixed", 3, None, 5, 10), outcome("both", 1, 4, 4, 10),
+        outcome("both", 1, None, 6, 30),
+    ]  # fmt: skip
+    assert replay_teacher(outcomes, trials=1, seed=1).pass_rates == {
+        "quota": 3 / 15, "cap": 3 / 40, "early": 6 / 8, "one": 0.0, "fixed": 0.5, "both": 0.2,
+    }  # fmt: skip

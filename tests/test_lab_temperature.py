@@ -62,6 +62,25 @@ def test_the_fastest_temperature_comes_first_and_a_repeat_asks_nothing(tmp_path:
     assert search(again).equals(table) and again.requests == 0
 
 
+def test_a_pool_that_was_drawn_with_a_higher_cap_is_read_up_to_the_present_one(tmp_path: Path) -> None:
+    def search(folder: Path, cap: int) -> pd.DataFrame:
+        return search_temperature(
+            numbered_queries([0.05 + 0.01 * number for number in range(20)]), [1.0], engine=WarmEngine(slots=20),
+            template=TEMPLATE, sampling=SAMPLING, sampling_seed=1, coverage=0.5, cap=cap, pool_folder=folder,
+            log=lambda line: None,
+        )  # fmt: skip
+
+    low, high = search(tmp_path / "low", 8), search(tmp_path / "both", 60)
+    assert search(tmp_path / "both", 8).equals(low) and low["covered"][0] < high["covered"][0]
+
+
+def test_what_was_asked_behind_a_first_correct_response_does_not_count() -> None:
+    """Two queries, solved at trials 0 and 1; the second one's trial 2 came in late."""
+    rows = [("a", 0, "correct", 10), ("b", 0, "wrong", 10), ("b", 1, "correct", 10), ("b", 2, "wrong", 99)]
+    samples = pd.DataFrame([*rows, ("a", 1, "wrong", 99)], columns=["query_id", "trial", "verdict", "n_tokens"])
+    assert speed_of_coverage(samples, 2, 1.0)["tokens_to_coverage"] == 30
+
+
 def test_an_empty_grid_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="temperatures"):
         search_temperature(

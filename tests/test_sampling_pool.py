@@ -17,9 +17,20 @@ import pytest
 
 from dartlib.grading import GRADER_VERSION
 from dartlib.leases import Lease, LeaseHeld
-from dartlib.records import Grade, Query, Trial, make_queries, write_records
+from dartlib.records import (
+    Counts,
+    Grade,
+    Query,
+    RecordError,
+    Sample,
+    Trial,
+    make_queries,
+    read_table,
+    response_hash,
+    write_records,
+)
 from dartlib.sampling import PoolError, Setting, open_pool, regrade, shards
-from dartlib.sampling.pool import PoolWriter, grader_key
+from dartlib.sampling.pool import PoolWriter, grader_key, read_setting
 
 SETTING = Setting("weights", "template", 1.0, 1.0, 8, (), 0)
 VERSION = "test/1"
@@ -36,7 +47,8 @@ def trial(query: Query, number: int, text: str = "") -> Trial:
 
 
 def grade(query: Query, number: int, verdict: str, version: str = VERSION) -> Grade:
-    return Grade(query.query_id, number, str(number % 3), verdict, "number", grader_key(version, query))
+    judged = response_hash(trial(query, number).response)
+    return Grade(query.query_id, number, str(number % 3), verdict, "number", grader_key(version, query), judged)
 
 
 def fill(folder: Path, queries: list[Query], flushes: int, compact: bool = False) -> Path:
@@ -63,7 +75,7 @@ def test_merging_keeps_every_row_in_order_and_numbers_go_on(tmp_path: Path, merg
     queries = some_queries(3)
     plain, merged = fill(tmp_path / "plain", queries, 21), fill(tmp_path / "merged", queries, 21, compact=True)
     assert open_pool(merged).trials().equals(open_pool(plain).trials())
-    assert open_pool(merged).grades().equals(open_pool(plain).grades())
+    assert open_pool(merged)._whole("grades").equals(open_pool(plain)._whole("grades"))
     assert len(shards.list_shards(plain, "trials")) == 21
     # 4 become one, which with 3 new ones becomes one, and so on: 1-4, 1-7, … 1-19, then flushes 20 and 21
     assert sorted(path.name for path in merged.glob("trials-*")) == [
@@ -151,9 +163,9 @@ def test_a_shard_with_damaged_pages_is_named_and_the_rest_is_read(tmp_path: Path
 def test_a_pool_of_a_newer_layout_is_refused(tmp_path: Path) -> None:
     folder = fill(tmp_path, some_queries(1), 1)
     text = (folder / "setting.json").read_text()
-    (folder / "setting.json").write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
+    (folder / "setting.json").write_text(text.replace('"schema_version": 2', '"schema_version": 3'))
     for refuse in (lambda: open_pool(folder), lambda: PoolWriter(tmp_path, SETTING)):
-        with pytest.raises(PoolError, match="its layout is 2, this dartlib reads 1"):
+        with pytest.raises(PoolError, match="its layout is 3, this dartlib reads 2"):
             refuse()
     (folder / "setting.json").write_text("{")
     with pytest.raises(PoolError, match=r"setting\.json: not the setting of a pool"):
@@ -241,7 +253,7 @@ def random_pool(folder: Path, seed: int) -> tuple[list[Query], pd.DataFrame, pd.
     for _ in range(6):
         for _ in range(20):
             query, number = choose.choice([*queries, stranger]), choose.randrange(12)
-            trials.append(trial(query, number, f"text {number} of {query.query_id}"))
+            trials.append(trial(query, number))
             writer.add_trial(trials[-1])
             for _ in range(choose.choice([0, 1, 1, 2])):
                 version = choose.choice([VERSION, "older"])
@@ -265,7 +277,9 @@ def test_samples_equal_a_plain_pandas_join(tmp_path: Path, version: str | None, 
     expected = expected.merge(
         grades.drop_duplicates(["query_id", "trial"], keep="last"), on=["query_id", "trial"], how="left"
     )
-    expected = expected.sort_values(["query_id", "trial"], ignore_index=True)
+    order = {query.query_id: number for number, query in enumerate(queries)}
+    expected = expected.sort_values("trial").sort_values("query_id", key=lambda ids: ids.map(order), kind="stable")
+    expected = expected.reset_index(drop=True)
     if where:
         expected = expected.query(where).reset_index(drop=True)
     found = open_pool(tmp_path).samples(None, version, where=where)
@@ -273,42 +287,121 @@ def test_samples_equal_a_plain_pandas_join(tmp_path: Path, version: str | None, 
     pd.testing.assert_frame_equal(found[columns], expected[columns], check_dtype=False)
     part = open_pool(tmp_path).samples(queries, version, columns=["response", "verdict"], where=where)
     pd.testing.assert_frame_equal(part, expected[["response", "verdict"]], check_dtype=False)
-    counts = open_pool(tmp_path).ledger(None, version).counts().set_index("query_id")
     if not where:
-        assert counts["trials"].to_dict() == expected.groupby("query_id").size().to_dict()
-        right = expected[expected["verdict"] == "correct"].groupby("query_id").size()
-        assert counts["correct"].to_dict() == {query.query_id: right.get(query.query_id, 0) for query in queries}
+        drawn, right = (part.groupby("query_id").size() for part in (expected, expected[expected.verdict == "correct"]))
+        counts = {query.query_id: Counts(right.get(query.query_id, 0), drawn[query.query_id]) for query in queries}
+        assert open_pool(tmp_path).ledger(None, version).counts() == counts
 
 
-def test_only_needed_columns_leave_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = fill(tmp_path, some_queries(3), 4)
-    read: list[list[str]] = []
-    real_group, real_batches = pq.ParquetFile.read_row_group, pq.ParquetFile.iter_batches
-
-    def read_group(self, group, columns):
-        read.append(list(columns))
-        return real_group(self, group, columns=columns)
-
-    def batches(self, rows, columns=None):
-        read.append(list(columns))
-        return real_batches(self, rows, columns=columns)
-
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", read_group)
-    monkeypatch.setattr(pq.ParquetFile, "iter_batches", batches)
-    open_pool(folder).ledger(grader_version=VERSION)
-    assert {name for columns in read for name in columns} == {"query_id", "trial", "verdict", "grader"}
-    read.clear()
-    found = open_pool(folder).samples(columns=["response"], where="trial == 2 and verdict == 'correct'")
-    assert len(found) == 3 and sum("response" in columns for columns in read) == 1  # one of four shards has hits
-    assert "seed" not in {name for columns in read for name in columns}
+def test_texts_are_read_for_wanted_rows_only(tmp_path: Path) -> None:
+    """The pages of every response but those of one shard are destroyed: whoever reads them is told so."""
+    queries = some_queries(3)
+    folder = fill(tmp_path, queries, 4)
+    for shard in shards.list_shards(folder, "trials"):
+        if shard.first != 3:
+            group = pq.read_metadata(shard.path).row_group(0)
+            column = next(
+                group.column(n) for n in range(group.num_columns) if group.column(n).path_in_schema == "response"
+            )
+            data, start = bytearray(shard.path.read_bytes()), column.dictionary_page_offset or column.data_page_offset
+            data[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+            shard.path.write_bytes(data)
+    pool = open_pool(folder)
+    assert pool.ledger(grader_version=VERSION).counts() == {query.query_id: Counts(2, 4) for query in queries}
+    assert len(pool.samples(columns=["seed", "answer", "level"], where="verdict == 'correct'")) == 6
+    assert pool.unreadable == []
+    assert len(pool.samples(columns=["response"])) == 3 and len(pool.unreadable) == 3
 
 
-def test_wrong_names_are_refused_with_the_closest(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "where",
+    [
+        "verdict != 'correct'", "not verdict == 'wrong'", "~(verdict == 'wrong') and trial < 5", "level in [1, 3]",
+        "(level == 1) & (trial > 2) | (level == 2)", "verdict not in ('wrong', 'correct')", "level == [2, 4]",
+        "1 < trial <= 3", "verdict.isna()", "verdict.notna() and trial % 2 == 0",
+        "response.str.contains('answer is 2')",
+        "query.str.startswith('number 1') or query.str.endswith('3')", "trial - 1 == level * -1 + 4", "level in []",
+        "answer == reference_answer", "trial >= 2.5",
+    ],
+)  # fmt: skip
+def test_conditions_keep_what_pandas_keeps(tmp_path: Path, where: str) -> None:
+    random_pool(tmp_path, 3)
+    everything = open_pool(tmp_path).samples(None, VERSION)
+    assert everything["verdict"].isna().any() and everything["verdict"].notna().any()
+    found = open_pool(tmp_path).samples(None, VERSION, where=where)
+    pd.testing.assert_frame_equal(found, everything.query(where).reset_index(drop=True), check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("verdit == 'wrong'", "no column 'verdit'; did you mean 'verdict'"),
+        ("level = 5", "no pandas query string"),
+        ("__import__('os').system('x')", "is no condition"),
+        ("verdict == 'x'; DROP VIEW trials", "no pandas query string"),
+        ("verdict == @name", "no pandas query string"),
+        ("level", "is no condition"),
+        ("level == (lambda: 1)()", "is no column, number or text"),
+        ("level in verdict", "is no list"),
+        ("answer.str.replace('a', 'b') == 'b'", "is no column"),
+        ("level == 'five'", "Could not convert"),
+    ],
+)
+def test_a_condition_is_translated_never_run(tmp_path: Path, where: str, message: str) -> None:
+    with pytest.raises(PoolError, match=message):
+        open_pool(fill(tmp_path, some_queries(1), 1)).samples(where=where)
+
+
+def test_quotes_in_a_condition_stay_text(tmp_path: Path) -> None:
+    pool = open_pool(fill(tmp_path / "it's [a] *?", some_queries(2), 2))  # as quotes and wildcards of a path do
+    assert len(pool.samples(where="response.str.contains('trial 1') and answer != \"' OR 1=1 --\"")) == 2
+
+
+def test_a_grade_judges_its_response_only(tmp_path: Path) -> None:
+    """The trial's shard is lost, the grade stays, the trial is drawn again and killed before it is graded."""
+    queries = some_queries(1)
+    folder = fill(tmp_path, queries, 2)
+    (folder / "trials-000002.parquet").unlink()
+    writer = PoolWriter(tmp_path, SETTING)
+    writer.add_trial(trial(queries[0], 1, "Drawn again. The answer is 0."))
+    writer.flush()
+    assert open_pool(folder).samples(columns=["trial", "verdict"])["verdict"].isna().tolist() == [False, True]
+    assert [one.trial for batch in open_pool(folder).ungraded(queries, VERSION) for one in batch] == [1]
+    regrade(folder, queries, log=lambda line: None)
+    shown = open_pool(folder).show(queries[0].query_id)
+    assert shown["response"][1].startswith("Drawn again") and shown["verdict"].tolist() == ["correct", "correct"]
+
+
+def test_numbers_of_a_setting_have_one_type(tmp_path: Path) -> None:
+    whole, real = Setting("w", "t", 1, 1, 8, (), 0), Setting("w", "t", 1.0, 1.0, 8, (), 0)
+    assert whole.identity == real.identity == SETTING.__class__("w", "t", True, 1.0, 8, (), False).identity
+    folder = PoolWriter(tmp_path, whole).folder
+    assert read_setting(folder) == real and '"temperature": 1.0' in (folder / "setting.json").read_text()
+
+
+def test_samples_are_written_in_the_order_of_the_queries(tmp_path: Path) -> None:
+    queries = [
+        *reversed(some_queries(4)),
+        make_queries([{"query": "new", "reference_answer": "1"}], source="t", version="1")[0],
+    ]
+    folder = fill(tmp_path, queries, 3)
+    writer = PoolWriter(tmp_path, SETTING)
+    writer.add_trial(trial(queries[0], 3))  # not graded
+    writer.flush()
+    assert open_pool(folder).write_samples(tmp_path / "samples.parquet", queries, VERSION) == 15
+    rows = read_table(tmp_path / "samples.parquet", Sample).to_pylist()
+    assert [(row["query_id"], row["trial"]) for row in rows] == [(q.query_id, n) for q in queries for n in range(3)]
+    assert [row["level"] for row in rows[::3]] == [4, 3, 2, 1, None]
+    assert rows[1]["response"] == trial(queries[0], 1).response and rows[1]["verdict"] == "wrong"
+    with pytest.raises(RecordError, match="column 'answer' is missing"):
+        pq.write_table(pq.read_table(tmp_path / "samples.parquet").drop_columns(["answer"]), tmp_path / "other.parquet")
+        read_table(tmp_path / "other.parquet", Sample)
+
+
+def test_wrong_columns_and_queries_are_refused(tmp_path: Path) -> None:
     pool = open_pool(fill(tmp_path, some_queries(1), 1))
     with pytest.raises(PoolError, match="no column 'verdit'; did you mean 'verdict'"):
         pool.samples(columns=["verdit"])
-    with pytest.raises(PoolError, match="no pandas query string"):
-        pool.samples(where="level = 5")
     with pytest.raises(PoolError, match="no query 'nobody' was asked here"):
         pool.show("nobody")
 
@@ -340,7 +433,7 @@ def test_the_ledger_speaks_of_asked_queries_only(tmp_path: Path) -> None:
     none = open_pool(folder).ledger([])
     assert len(none) == 0 and list(none.graded()) == []
     other = open_pool(folder).ledger(queries, "no such grader")
-    assert len(other.ungraded) == 12 and list(other.graded()) == []
+    assert other.ungraded == 12 and list(other.graded()) == []
 
 
 def test_regrading_needs_no_engine_and_says_what_moved(tmp_path: Path) -> None:

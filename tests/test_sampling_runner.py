@@ -158,7 +158,7 @@ def test_a_failed_flush_keeps_rows_and_never_overwrites_a_shard(tmp_path: Path, 
     trial = records.Trial("q", 0, 1, setting.identity, "text", "stop", 1, None, "stub", 0.0)
     real = records.write_table_atomically
     writer.add_trial(trial)
-    writer.add_grade(records.Grade("q", 0, "7", "correct", "", "k"))
+    writer.add_grade(records.Grade("q", 0, "7", "correct", "", "k", trial.response_hash))
 
     def refuse_grades(path, table):
         if path.name.startswith("grades"):
@@ -172,7 +172,7 @@ def test_a_failed_flush_keeps_rows_and_never_overwrites_a_shard(tmp_path: Path, 
     writer.add_trial(records.Trial("q", 1, 2, setting.identity, "text", "stop", 1, None, "stub", 0.0))
     writer.flush()
     assert open_pool(tmp_path).trials()["trial"].to_pylist() == [0, 1]
-    assert open_pool(tmp_path).grades()["trial"].to_pylist() == [0]
+    assert open_pool(tmp_path)._whole("grades")["trial"].to_pylist() == [0]
 
 
 def test_a_changed_reference_is_regraded_without_asking(tmp_path: Path) -> None:
@@ -273,7 +273,8 @@ def test_a_token_budget_ends_the_run_cleanly_and_can_be_raised(tmp_path: Path) -
 
 
 def test_an_hour_budget_hands_out_nothing_once_it_is_over(tmp_path: Path) -> None:
-    report = draw(tmp_path / "pool", StubEngine(slots=2, delay=0.3), budget=Budget(hours=0.05 / 3600))
+    draw(tmp_path / "warm", StubEngine())  # everything is imported
+    report = draw(tmp_path / "pool", StubEngine(slots=2, delay=2.0), budget=Budget(hours=0.3 / 3600))
     assert report.budget_spent and 0 < report.trials_in_pool <= 3 and report.finished < 4
 
 

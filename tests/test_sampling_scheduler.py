@@ -244,9 +244,9 @@ def test_reviews_see_the_prefix_that_sequential_drawing_shows(rates, slots, timi
             ):
                 break
             prefix.append(verdict(len(prefix)))
-        assert second.counted()[query_id] == (len(prefix), sum(prefix))
+        assert second.counted()[query_id] == (sum(prefix), len(prefix))
     assert second.n_finished == len(rates)
-    counted = sum(trials for trials, _ in second.counted().values())
+    counted = sum(trials for _, trials in second.counted().values())
     assert second.realised_waste == len(asked) + len(pool) - counted
 
 
@@ -267,4 +267,4 @@ def test_work_per_trial_does_not_grow_with_the_cap() -> None:
 
     scheduler = Scheduler(["q"], Counting())
     drive(scheduler, {"q": lambda trial: False}, slots=8, order=random.Random(0))
-    assert scheduler.counted() == {"q": (20_000, 0)} and calls == 1
+    assert scheduler.counted() == {"q": (0, 20_000)} and calls == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,22 +13,35 @@ from hypothesis import strategies as st
 from stub_engine import SAMPLING, TEMPLATE, StubEngine, numbered_queries
 
 from dartlib.queries import Overlap
-from dartlib.records import QueryOutcome, SftRow, read_records
+from dartlib.records import (
+    Counts,
+    Query,
+    QueryOutcome,
+    RecordError,
+    Sample,
+    SftRow,
+    read_records,
+    write_records,
+)
 from dartlib.sampling import Budget
 from dartlib.synthesis import (
     MEASURED_VERIFIER,
-    Sample,
     StoppingRule,
+    StrategyPolicy,
     StrategySettings,
     allocation,
     cut,
-    match_rows,
+    match_dataset,
     power_quotas,
-    prefixes,
     prop2diff_quotas,
+    read_prefixes,
+    rows_of,
     synthesize,
     uniform_quotas,
 )
+from dartlib.synthesis.card import CardTexts
+from dartlib.synthesis.curation import Prefix
+from dartlib.synthesis.synthesize import write_datasets
 
 SETTINGS = StrategySettings(
     strategies=("vrt", "uniform", "prop2diff"),
@@ -88,18 +102,22 @@ def test_settings_refuse_an_unknown_strategy_and_a_low_cap() -> None:
     StrategySettings(("uniform",), 4, 100, 1, 1, 8)  # VRT's number does not matter when VRT is not drawn
 
 
-def samples_of(query_id: str, flags: str) -> list[Sample]:
-    return [
-        Sample(query_id, trial, "correct" if flag == "1" else "wrong", f"text {trial}")
-        for trial, flag in enumerate(flags)
-    ]
+def write_samples(path: Path, *rows: tuple[str, int, str]) -> Path:
+    """A file of samples from (query_id, trial, flag); "1" is a correct one."""
+    verdicts = {"1": "correct", "0": "wrong"}
+    samples = [Sample(name, n, 1, verdicts[flag], "7", 5, "stop", f" text {n}") for name, n, flag in rows]
+    write_records(path, samples, Sample)
+    return path
 
 
-def cut_one(strategy: str, flags: str, stuck: bool = False) -> tuple[list[int], QueryOutcome]:
+def cut_one(
+    strategy: str, flags: str, stuck: bool = False, settings: StrategySettings = SETTINGS
+) -> tuple[list[int], QueryOutcome]:
+    """Trials (the query's are the first rows) and outcome of one query."""
     query = numbered_queries([0.5])[0]
-    samples = prefixes(samples_of(query.query_id, flags))
-    rows, outcomes = cut(strategy, [query], samples, SETTINGS, [query.query_id] if stuck else [])
-    return [row.trial for row in rows], outcomes[0]
+    prefixes = {query.query_id: Prefix(0, [flag == "1" for flag in flags])}
+    chosen = cut(strategy, [query], prefixes, StrategyPolicy(settings), [query.query_id] if stuck else [])
+    return chosen.rows.tolist(), chosen.outcomes[0]
 
 
 def test_vrt_is_the_first_n_trials_whatever_lies_behind() -> None:
@@ -127,12 +145,24 @@ def test_the_cap_ends_a_query_that_stays_below_its_quota() -> None:
     assert (outcome.fail_rate, outcome.quota, outcome.n_trials, outcome.status) == (1.0, 8, 10, "cap")
 
 
-def test_a_stuck_query_ends_before_the_missing_trial_and_is_listed() -> None:
+def test_a_stuck_query_ends_before_the_missing_trial_and_is_listed(tmp_path: Path) -> None:
     query = numbered_queries([0.5])[0]
-    samples = [sample for sample in samples_of(query.query_id, "010001111") if sample.trial != 6]
-    rows, outcomes = cut("prop2diff", [query], prefixes(samples), SETTINGS, [query.query_id])
-    assert [row.trial for row in rows] == [1, 5]
-    assert outcomes[0].status == "stuck" and outcomes[0].n_trials == 6
+    rows = [(query.query_id, trial, flag) for trial, flag in enumerate("010001111") if trial != 6]
+    prefixes = read_prefixes(write_samples(tmp_path / "samples.parquet", *rows))
+    chosen = cut("prop2diff", [query], prefixes, StrategyPolicy(SETTINGS), [query.query_id])
+    assert chosen.rows.tolist() == [1, 5]
+    assert chosen.outcomes[0].status == "stuck" and chosen.outcomes[0].n_trials == 6
+
+
+def test_prefixes_know_where_their_query_begins_and_other_orders_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "samples.parquet"
+    rows = [("b", 0, "0"), ("b", 1, "1"), ("b", 3, "1"), ("a", 1, "1"), ("c", 0, "1")]
+    found = read_prefixes(write_samples(path, *rows))
+    assert found == {"b": Prefix(0, [False, True]), "a": Prefix(3, []), "c": Prefix(4, [True])}
+    for wrong in ([rows[0], rows[4], rows[1]], [rows[1], rows[0]], [rows[0], rows[0]]):
+        with pytest.raises(RecordError, match="samples.parquet: its rows are not by query, then trial"):
+            read_prefixes(write_samples(path, *wrong))
+    assert read_prefixes(write_samples(path)) == {}
 
 
 def test_without_all_difficulty_trials_a_query_gives_no_rows() -> None:
@@ -140,23 +170,13 @@ def test_without_all_difficulty_trials_a_query_gives_no_rows() -> None:
     assert trials == [] and outcome.status == "budget" and outcome.n_difficulty == 2
 
 
-def test_rows_carry_the_published_columns_and_the_difficulty_pass_rate() -> None:
+def test_rows_carry_the_published_columns_and_the_difficulty_pass_rate(tmp_path: Path) -> None:
     query = numbered_queries([0.5])[0]
-    rows, _ = cut("uniform", [query], prefixes(samples_of(query.query_id, "0111")), SETTINGS)
-    assert (rows[0].query, rows[0].pass_rate, rows[0].strategy) == (query.query, 0.75, "uniform")
-
-
-@given(st.integers(0, 30), st.integers(0, 5))
-def test_matched_rows_are_a_seeded_subset_in_order(total: int, seed: int) -> None:
-    rows = [SftRow("q", str(i), "id", i, "s", 1 + i % 2, 0.5, "vrt") for i in range(30)]
-    kept = match_rows(rows, total, seed)
-    assert len(kept) == total and kept == match_rows(rows, total, seed)
-    assert [row.trial for row in kept] == sorted(row.trial for row in kept)
-
-
-def test_matching_never_pads() -> None:
-    with pytest.raises(ValueError, match="3 rows wanted, the data set has 0"):
-        match_rows([], 3, 0)
+    rows = [(query.query_id, trial, flag) for trial, flag in enumerate("0111")]
+    samples = write_samples(tmp_path / "samples.parquet", *rows)
+    chosen = cut("uniform", [query], read_prefixes(samples), StrategyPolicy(SETTINGS))
+    origin = (query.query_id, 1, query.source, query.level, 0.75, "uniform")
+    assert next(rows_of(samples, chosen, [query])) == SftRow(query.query, "text 1", *origin)
 
 
 def make(
@@ -172,6 +192,7 @@ def make(
         output_folder=folder,
         rebuild="make again",
         licences={"teacher": "none"},
+        teacher="Stub 1B",
         log=lambda line: None,
         **options,
     )
@@ -198,6 +219,8 @@ def test_the_jsonl_equals_the_parquet_and_the_card_tells_the_shortfall(tmp_path:
     card = (tmp_path / "datasets" / "prop2diff.md").read_text()
     never = next(o for o in report.outcomes if o.strategy == "prop2diff" and o.n_correct == 0)
     assert f"`{never.query_id}` (0/8)" in card
+    assert "`stop`: ('\\n\\n',)" in card, "the template's stop strings, which were in force"
+    assert "`teacher`: 'Stub 1B'" in card and "`teacher_weights`: 'stub-weights'" in card
     assert "`prop2diff_quota`: 8" in card and "uniform_quota" not in card
     assert "reasoning is not checked" in card and "make again" in card
 
@@ -225,7 +248,7 @@ def test_a_stopping_rule_gives_up_by_the_numbered_trials_alone(tmp_path: Path) -
         )
         for slots in (1, 30)
     ]
-    assert reports[0].outcomes == reports[1].outcomes and reports[0].unmet == reports[1].unmet
+    assert reports[0].outcomes == reports[1].outcomes and reports[0].unmet.equals(reports[1].unmet)
     for report in reports:  # drawn in two parts, reported as one call
         assert report.sampling.trials_new == report.sampling.trials_in_pool
     for strategy, path in reports[0].datasets.items():
@@ -234,7 +257,7 @@ def test_a_stopping_rule_gives_up_by_the_numbered_trials_alone(tmp_path: Path) -
     ended = [outcome for outcome in reports[0].outcomes if outcome.query_id in never and outcome.quota]
     assert {outcome.status for outcome in ended} == {"given up"}
     assert all(20 <= outcome.n_trials < 80 for outcome in ended)
-    assert {unmet.query_id for unmet in reports[0].unmet} >= never
+    assert set(reports[0].unmet.query_id) >= never
     card = (tmp_path / "1" / "datasets" / "uniform.md").read_text()
     assert "by given up" in card
     vrt = [outcome for outcome in reports[0].outcomes if outcome.strategy == "vrt"]
@@ -244,17 +267,19 @@ def test_a_stopping_rule_gives_up_by_the_numbered_trials_alone(tmp_path: Path) -
 def test_known_counts_serve_as_difficulty(tmp_path: Path) -> None:
     """Quotas follow from the given pass rates and no difficulty trials are drawn."""
     queries = numbered_queries([0.9, 0.9])
-    counts = {queries[0].query_id: (25, 100), queries[1].query_id: (100, 100)}
+    counts = {queries[0].query_id: Counts(25, 100), queries[1].query_id: Counts(100, 100)}
     settings = StrategySettings(("prop2diff",), 8, 1, 1, 8, 40)
     report = make(tmp_path, StubEngine(slots=1), settings, [0.9, 0.9], known_counts=counts)
     assert [(outcome.fail_rate, outcome.quota) for outcome in report.outcomes] == [(0.75, 6), (0.0, 1)]
     assert all(outcome.status == "met" and outcome.n_trials < 12 for outcome in report.outcomes)
     assert report.outcomes[1].n_trials <= 3
+    # none of the trials drawn here measured a fail rate, so none is told as if it had
+    assert {(outcome.n_difficulty, outcome.n_difficulty_correct) for outcome in report.outcomes} == {(0, 0)}
 
 
 def test_known_counts_of_another_set_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="known counts of 1 queries that are not given, the first 'stranger'"):
-        make(tmp_path, StubEngine(), known_counts={"stranger": (1, 2)})
+        make(tmp_path, StubEngine(), known_counts={"stranger": Counts(1, 2)})
 
 
 def test_overlaps_and_the_verifier_reach_the_cards(tmp_path: Path) -> None:
@@ -278,13 +303,7 @@ def test_the_exponent_bends_prop2diff() -> None:
     """Fail rate 1/4: a quota of 8 becomes 8 at beta 0, 4 at 1/2, 2 at 1 and 1 (the floor) at 2."""
     for exponent, quota in ((0.0, 8), (0.5, 4), (1.0, 2), (2.0, 1)):
         settings = StrategySettings(("prop2diff",), 4, 1, 1, 8, 10, exponent)
-        _, outcomes = cut(
-            "prop2diff",
-            numbered_queries([0.5]),
-            prefixes(samples_of(numbered_queries([0.5])[0].query_id, "1110")),
-            settings,
-        )
-        assert outcomes[0].quota == quota
+        assert cut_one("prop2diff", "1110", settings=settings)[1].quota == quota
 
 
 @pytest.mark.parametrize("tokens", [60, 400, 1200])
@@ -299,3 +318,55 @@ def test_a_budget_met_on_the_way_changes_no_data_set(tmp_path: Path, tokens: int
     assert raised.outcomes == whole.outcomes
     for strategy, path in raised.datasets.items():
         assert path.read_bytes() == whole.datasets[strategy].read_bytes()
+
+
+@pytest.mark.parametrize("given", ["known counts", "stopping rule"])
+def test_matched_sets_follow_the_policy_that_drew_the_pool(tmp_path: Path, given: str) -> None:
+    """With difficulty from elsewhere no query has its difficulty trials; a given-up query must stay given up."""
+    rates = [0.9] * 4 + [0.5] * 4 + [0.0] * 4
+    queries, options = numbered_queries(rates), {"stopping": StoppingRule(threshold=0.5, patience=20)}
+    if given == "known counts":
+        options = {"known_counts": {q.query_id: Counts(round(8 * r), 8) for q, r in zip(queries, rates, strict=True)}}
+    report = make(tmp_path, StubEngine(), StrategySettings(("uniform", "prop2diff"), 8, 1, 4, 12, 80), rates, **options)
+    prefixes = read_prefixes(tmp_path / "samples.parquet")
+    for strategy, count in report.rows.items():
+        whole = match_dataset(strategy, queries, prefixes, report.policy, total=count, seed=1)
+        rows = list(rows_of(tmp_path / "samples.parquet", whole.cut, queries))
+        assert rows == read_records(report.datasets[strategy], SftRow)
+        half = match_dataset(strategy, queries, prefixes, report.policy, total=count // 2, seed=1)
+        assert sum(half.after.values()) == count // 2 <= sum(half.before.values())
+
+
+def test_throughput_is_told_from_the_pool_also_when_nothing_was_drawn(tmp_path: Path) -> None:
+    """Stub responses: 5 tokens in half a second, two at a time."""
+
+    class Timed(StubEngine):
+        async def complete(self, prompt, sampling, seed):
+            return replace(await super().complete(prompt, sampling, seed), seconds=0.5)
+
+    assert make(tmp_path, Timed(slots=2)).tokens_per_second == 20
+    again = make(tmp_path, Timed(slots=2))
+    assert again.sampling.trials_new == 0 and again.tokens_per_second == 20
+    assert make(tmp_path / "untimed", StubEngine()).tokens_per_second is None
+
+
+def test_the_committed_pool_gives_the_committed_data_sets(tmp_path: Path) -> None:
+    """The reference run's samples, cut again: rows equal by value, outcomes too."""
+    reference = Path(__file__).parents[1] / "papermill_runs" / "reference" / "02_synthesis"
+    manifest = json.loads((reference / "manifest.json").read_text())["parameters"]
+    names = ("DIFFICULTY_TRIALS", "VRT_TRIALS", "UNIFORM_QUOTA", "PROP2DIFF_QUOTA", "TRIAL_CAP")
+    settings = StrategySettings(tuple(manifest["STRATEGIES"]), *(manifest[name] for name in names))
+    queries = read_records(reference / "queries.parquet", Query)
+    place = {query.query_id: number for number, query in enumerate(queries)}
+    samples = read_records(reference / "samples.parquet", Sample)
+    samples.sort(key=lambda one: (place[one.query_id], one.trial))
+    write_records(tmp_path / "samples.parquet", samples, Sample)
+    texts = CardTexts("again", {"queries": "see their source"}, {})
+    rows, outcomes = write_datasets(tmp_path, queries, StrategyPolicy(settings), texts, log=lambda line: None)
+    assert outcomes == read_records(reference / "outcomes.parquet", QueryOutcome)
+    for strategy, count in rows.items():
+        made, kept = ((folder / "datasets" / f"{strategy}.jsonl").read_text() for folder in (tmp_path, reference))
+        assert made == kept and len(made.splitlines()) == count
+        assert [SftRow(**json.loads(line)) for line in kept.splitlines()] == read_records(
+            tmp_path / "datasets" / f"{strategy}.parquet", SftRow
+        )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import doctest
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from stub_engine import numbered_queries
@@ -17,22 +19,29 @@ from dartlib.records import QueryOutcome, SftRow, read_records
 from dartlib.synthesis import (
     VerifierCard,
     curate,
-    data_card,
-    filters,
     red_flag_table,
-    right_shares,
-    truth,
+    red_flags,
+    verifier,
     with_originals,
 )
-from dartlib.synthesis.filters import is_long, is_repetitive, lacks_reasoning
+from dartlib.synthesis.card import CardTexts, data_card, front_page, size_category
+from dartlib.synthesis.datasets import Tally
+from dartlib.synthesis.red_flags import is_long, is_repetitive, lacks_reasoning
+from dartlib.synthesis.verifier import RightShare, right_share_table, right_shares
 
 CARD = VerifierCard((0.95, 0.93, 0.97), (0.9, 0.88, 0.92), 0.5, "a card made by hand")
 
 
 def test_worked_examples_in_the_docstrings_hold() -> None:
-    for module, examples in ((filters, 1), (truth, 4)):
+    for module, examples in ((red_flags, 1), (verifier, 4)):
         result = doctest.testmod(module)
         assert (result.failed, result.attempted) == (0, examples)
+
+
+def curated(rows: list[SftRow], **options) -> tuple[list[SftRow], dict[str, int]]:
+    """What stays, and how many each filter dropped."""
+    tally = Tally()
+    return list(tally.kept(curate(rows, **options))), dict(tally.dropped)
 
 
 def rows_of(*texts: str, query_id: str = "q") -> list[SftRow]:
@@ -41,35 +50,35 @@ def rows_of(*texts: str, query_id: str = "q") -> list[SftRow]:
 
 def test_filters_are_off_by_default() -> None:
     rows = rows_of("same", "same", "x")
-    assert curate(rows) == (rows, {"duplicate": 0})
+    assert curated(rows) == (rows, {})
 
 
 def test_exact_and_normalised_duplicates_keep_the_earliest_trial_of_each_query() -> None:
     texts = ("So x = 4. Done", "So x = 4. Done ", "so $x=4$.  **done**", "So x = 5. Done")
-    kept, dropped = curate(rows_of(*texts), deduplicate="exact")
+    kept, dropped = curated(rows_of(*texts), deduplicate="exact")
     assert [row.trial for row in kept] == [0, 2, 3] and dropped == {"duplicate": 1}
-    kept, dropped = curate(rows_of(*texts), deduplicate="normalised")
+    kept, dropped = curated(rows_of(*texts), deduplicate="normalised")
     assert [row.trial for row in kept] == [0, 3] and dropped == {"duplicate": 2}
     two_queries = rows_of(texts[0]) + rows_of(texts[0], query_id="other")
-    assert curate(two_queries, deduplicate="exact")[0] == two_queries
+    assert curated(two_queries, deduplicate="exact")[0] == two_queries
 
 
 def test_flagged_rows_are_dropped_by_name_and_counted_once() -> None:
     loop = "we add one more and then again we go " * 5
     rows = rows_of("4", loop, loop, "4", "First 2 + 2 = 4, so the answer is 4.")
-    kept, dropped = curate(rows, deduplicate="exact", drop=["no_reasoning", "repetitive"])
+    kept, dropped = curated(rows, deduplicate="exact", drop=["no_reasoning", "repetitive"])
     assert [row.trial for row in kept] == [4]
-    assert dropped == {"no_reasoning": 2, "repetitive": 2, "duplicate": 0}
+    assert dropped == {"no_reasoning": 2, "repetitive": 2}
     with pytest.raises(ValueError, match="unknown red flag 'ugly'"):
-        curate(rows, drop=["ugly"])
+        curated(rows, drop=["ugly"])
     with pytest.raises(ValueError, match="choose from off, exact, normalised"):
-        curate(rows, deduplicate="fuzzy")
+        curated(rows, deduplicate="fuzzy")
 
 
 @given(st.lists(st.text(alphabet="ab \n$.", max_size=6), max_size=12), st.sampled_from(["off", "exact", "normalised"]))
 def test_nothing_is_dropped_silently(texts: list[str], how: str) -> None:
     rows = rows_of(*texts)
-    kept, dropped = curate(rows, deduplicate=how, drop=["no_reasoning"])
+    kept, dropped = curated(rows, deduplicate=how, drop=["no_reasoning"])
     assert len(kept) + sum(dropped.values()) == len(rows)
     assert [row.trial for row in kept] == sorted(row.trial for row in kept)
 
@@ -158,15 +167,20 @@ def test_a_card_without_right_and_wrong_responses_is_refused() -> None:
 
 def test_the_card_tells_truth_flags_and_what_was_dropped(tmp_path: Path) -> None:
     rows = rows_of("4", "2 + 2 = 4")
-    text = dict(parameters={}, rebuild="again", licences={})
-    card = data_card("uniform", rows, [outcome(2, 4, 0.5)], **text, verifier=CARD, dropped={"duplicate": 3, "long": 0})
+    text, tally = CardTexts("again", {}, {"teacher": "a/b", "teacher_weights": "f00"}), Tally()
+    list(tally.kept(curate(rows)))
+    tally.dropped["duplicate"] = 3
+    card = data_card("uniform", tally, [outcome(2, 4, 0.5)], replace(text, verifier=CARD))
     assert "| 0.5 to 0.75 | 1 | 4 | 2 | " in card and "assuming that the verifier errs" in card
     assert "Dropped by filters: duplicate 3." in card and "50.0% (9.5% to 90.5%)" in card
     copies = [Overlap("math-test", 5000, 3, 589, 569, 13, ())]
-    clean = data_card("uniform", rows, [outcome(2, 4, 0.5)], **text, overlaps=copies)
+    clean = data_card("uniform", tally, [outcome(2, 4, 0.5)], replace(text, overlaps=copies))
     assert "- math-test: 3 of 5000 questions whole, 589 sharing 13 words in a row (569 are shorter" in clean
     assert "## Benchmarks in the queries\n\nNot looked for." in card
-    assert "no verifier card was given" in data_card("uniform", rows, [outcome(2, 4, 0.5)], **text)
+    header = yaml.safe_load(card.split("---\n")[1])
+    assert header["teacher"] == {"teacher": "a/b", "teacher_weights": "f00"} and header["license"] == "other"
+    assert header["size_categories"] == ["n<1K"] and card.split("---\n")[2].startswith("\n# uniform: 2 responses")
+    assert "no verifier card was given" in data_card("uniform", tally, [outcome(2, 4, 0.5)], text)
 
 
 def test_the_folder_is_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,3 +195,28 @@ def test_the_folder_is_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest
         rows = read_records(report.datasets[strategy], SftRow)
         assert loaded["train"].num_rows == len(rows) and loaded["train"][0]["response"] == rows[0].response
     assert not list((tmp_path / "run").rglob(".*.tmp"))
+    header = yaml.safe_load((tmp_path / "run" / "datasets" / "README.md").read_text().split("---\n")[1])
+    columns = header["dataset_info"][0]["features"]
+    assert [column["name"] for column in columns] == list(SftRow.__dataclass_fields__)
+    assert columns[6] == {"name": "pass_rate", "dtype": "float64"} and columns[3]["dtype"] == "int64"
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [
+        (0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (590_705, "100K<n<1M"), (1_000_000, "1M<n<10M"),
+        (9_999_999, "1M<n<10M"), (25_000_000, "10M<n<100M"), (10**9, "1B<n<10B"), (10**12 - 1, "100B<n<1T"),
+        (10**12, "n>1T"),
+    ],
+)  # fmt: skip
+def test_sizes_are_told_by_the_hubs_own_names(rows: int, name: str) -> None:
+    assert size_category(rows) == name
+    assert f"- {name}\n" in front_page({"uniform": rows}, {})
+
+
+def test_an_estimate_that_could_be_anything_is_not_told() -> None:
+    told = right_share_table(
+        [RightShare(0.0, 0.25, 3, 9, 8, 1.0, 0.99, 1.0), RightShare(0.95, 1.0, 3, 99, 1, 1.0, 0.0, 1.0)]
+    )
+    assert "100.0% (99.0% to 100.0%)" in told
+    assert told.splitlines()[-1] == "| 0.95 to 1 | 3 | 99 | 1 | not known: anything from 0.0% to 100.0% |"

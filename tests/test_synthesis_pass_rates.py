@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dartlib.records import Query, QueryOutcome, RecordError, write_records
-from dartlib.synthesis import PassRate, match_pass_rates, read_pass_rates
+from dartlib.synthesis import match_pass_rates, read_pass_rates
+from dartlib.synthesis.pass_rates import PassRate
 
 
 def write(path: Path, *rows: dict[str, object]) -> Path:

@@ -6,18 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dartlib.lab import SimulatedTeacher, cut_by_policy, simulate
-from dartlib.records import QueryOutcome
+from dartlib.lab import SimulatedTeacher, cut_by_policy, judge, simulate
+from dartlib.records import Counts, QueryOutcome
 from dartlib.statistics import ZeroInflatedBeta
-from dartlib.synthesis import (
-    PosteriorStopping,
-    Priors,
-    StoppingRule,
-    StrategyPolicy,
-    StrategySettings,
-    judge,
-    unmet_queries,
-)
+from dartlib.synthesis import StoppingRule, StrategyPolicy, StrategySettings
+from dartlib.synthesis.difficulty import Priors
+from dartlib.synthesis.stopping import PosteriorStopping, unmet_queries
 
 FLAT = Priors({}, ZeroInflatedBeta(0.0, 1.0, 1.0))
 
@@ -87,7 +81,7 @@ def test_timing_cannot_change_what_is_given_up(rates, threshold, patience, strat
     assert run.counted == cut_by_policy(teacher, policy) == one_by_one(teacher, policy)
 
 
-def one_by_one(teacher: SimulatedTeacher, policy: StrategyPolicy) -> dict[str, tuple[int, int]]:
+def one_by_one(teacher: SimulatedTeacher, policy: StrategyPolicy) -> dict[str, Counts]:
     """Sequential drawing, as plainly as it can be written."""
     result = {}
     for name, draws in teacher.verdicts.items():
@@ -97,7 +91,7 @@ def one_by_one(teacher: SimulatedTeacher, policy: StrategyPolicy) -> dict[str, t
             prefix.append(draws[len(prefix)] == 1)
             if len(prefix) == demand.review:
                 demand = policy.demand(name, prefix)
-        result[name] = (len(prefix), sum(prefix))
+        result[name] = Counts(sum(prefix), len(prefix))
     return result
 
 
@@ -108,7 +102,7 @@ def test_given_up_queries_end_early_and_the_others_are_untouched() -> None:
     chosen = StrategySettings(("uniform",), 8, 1, 4, 1, 400)
     plain = cut_by_policy(teacher, StrategyPolicy(chosen))
     ended = cut_by_policy(teacher, StrategyPolicy(chosen, stopping=stopping(0.3, patience=60)))
-    assert all(plain[name] == (400, 0) and 60 <= ended[name][0] < 200 for name in names[:20])
+    assert all(plain[name] == (0, 400) and 60 <= ended[name].trials < 200 for name in names[:20])
     assert all(plain[name] == ended[name] for name in names[20:])
 
 
@@ -121,7 +115,7 @@ def test_known_fail_rates_replace_the_difficulty_trials() -> None:
 
 
 def test_a_run_is_judged_on_three_axes() -> None:
-    counted = {"easy": (4, 4), "hard": (64, 3), "never": (64, 0)}
+    counted = {"easy": Counts(4, 4), "hard": Counts(3, 64), "never": Counts(0, 64)}
     found = judge(counted, dict.fromkeys(counted, 4), ["never", "hard"])
     assert (found.trials, found.hard_correct, found.hard_coverage) == (132, 3, 0.5)
     assert found.achieving_ratio == pytest.approx(1 / 3)
@@ -135,14 +129,14 @@ def test_unmet_queries_come_with_their_posterior_most_promising_first() -> None:
     found = unmet_queries(
         [outcome("m", 4, "met"), given_up, outcome("a", 3, "cap"), outcome("v", 1, "drawn", None)], FLAT
     )
-    assert [query.query_id for query in found] == ["a", "b"]
+    assert found.query_id.tolist() == ["a", "b"]
     # three of 20 under a flat prior: Beta(4, 18); one more among 20: 1 - B(4, 38) / B(4, 18)
-    assert found[0].pass_rate == pytest.approx(4 / 22)
+    assert found.iloc[0].pass_rate == pytest.approx(4 / 22)
     missed = 1.0
     for trial in range(20):
         missed *= (18 + trial) / (22 + trial)
-    assert found[0].chance == pytest.approx(1 - missed)
-    assert found[0].interval[0] < 4 / 22 < found[0].interval[1]
+    assert found.iloc[0].chance == pytest.approx(1 - missed)
+    assert found.iloc[0].interval[0] < 4 / 22 < found.iloc[0].interval[1]
 
 
 @pytest.mark.parametrize("bad", [(0.0, 0, 0.0), (1.0, 0, 0.0), (0.5, -1, 0.0), (0.5, 0, -1.0)])

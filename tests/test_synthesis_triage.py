@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from dartlib.records import Query, make_queries
+from dartlib.records import Query, Sample, make_queries, read_records, read_table
 from dartlib.synthesis import triage
 from dartlib.synthesis.triage import COLUMNS, odd_reference
 
@@ -84,3 +86,23 @@ def test_solved_and_barely_tried_queries_are_left_out_and_suspicious_ones_come_f
     table = triage(asked, pd.concat(frames))
     assert list(table["query"]) == ["agreed", "hard"] and list(table["suspicion"]) == ["reference", "hard"]
     assert list(triage([], pd.concat(frames)).columns) == COLUMNS
+
+
+def test_agreement_counts_only_beyond_what_the_teacher_shows_where_references_are_right() -> None:
+    """Four of ten agree on 7; where the reference is proven, four of eight wrong trials agree on one answer, too."""
+    asked = [query("agreed"), query("solved")]
+    wrong = [said(20), *[said(7)] * 4, *HARD[:5]]
+    alike = [said(12, verdict="correct"), *[said(9)] * 4, *HARD[:4]]
+    frames = [samples(asked[0], *wrong), samples(asked[1], *alike)]
+    assert triage(asked, pd.concat(frames)).suspicion.tolist() == ["hard"]
+    frames[1] = samples(asked[1], said(12, verdict="correct"), *HARD)
+    assert triage(asked, pd.concat(frames)).suspicion.tolist() == ["reference"]
+
+
+def test_no_reference_of_the_ladder_is_suspected() -> None:
+    """All of them are right: agreement alone once suspected 7 of the 18 that the reference run never solved."""
+    run = Path(__file__).parents[1] / "papermill_runs" / "reference" / "02_synthesis"
+    table = triage(
+        read_records(run / "queries.parquet", Query), read_table(run / "samples.parquet", Sample).to_pandas()
+    )
+    assert len(table) >= 10 and set(table.suspicion) <= {"hard", "cut"}

@@ -190,7 +190,8 @@ def achieving_table(outcomes: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFra
     """Trials and achieving ratio had the cap been lower, from the numbered trials: the paper's figure 4 (3) and (4).
 
     Columns: strategy, cap, queries, trials, achieving_ratio. Caps run in powers of two from the number of difficulty
-    trials to the cap used. Queries that a failing engine or a budget ended early count as not met.
+    trials to the cap used. Queries that were given up, or that a failing engine or a budget ended early, count as not
+    met and drew no more, whatever other strategies found behind.
     """
     import pandas as pd
 
@@ -202,10 +203,10 @@ def achieving_table(outcomes: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFra
         meeting = correct.merge(part[["query_id", "quota"]], on="query_id")
         last = meeting[meeting["found"] == meeting["quota"]]
         met = part["query_id"].map(dict(zip(last["query_id"], last["trial"] + 1, strict=True)))
-        met_at = met.fillna(np.inf).to_numpy(dtype=float)
-        floor, early = int(part["n_difficulty"].max()), part["status"].isin(["stuck", "budget"])
-        limit = np.where(early, part["n_trials"], np.inf)
-        for cap in _powers(floor, int(part["cap"].max())):
+        met_at = met.where(part["status"] == "met").fillna(np.inf).to_numpy(dtype=float)
+        floor = part["n_difficulty"].to_numpy()
+        limit = np.where(part["status"].isin(["stuck", "budget", "given up"]), part["n_trials"], np.inf)
+        for cap in _powers(int(floor.max()), int(part["cap"].max())):
             trials = np.minimum(np.minimum(np.maximum(met_at, floor), cap), limit).sum()
             row = {"strategy": strategy, "cap": cap, "queries": len(part), "trials": int(trials)}
             rows.append(row | share_with_band("achieving_ratio", int((met_at <= cap).sum()), len(part)))

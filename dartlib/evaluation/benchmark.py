@@ -127,13 +127,12 @@ def _items_of(
 ) -> Iterator[Item]:
     """The graded trials of queries that share a prompt."""
     by_id = {query.query_id: query for query in asked}
-    table = open_pool(report.pool).samples_table(
-        asked, LENIENT_GRADER_VERSION, columns=_OF_POOL, where=f"trial < {samples}"
-    )
-    for row in table.to_pylist():
+    pool = open_pool(report.pool)
+    frame = pool.samples(asked, LENIENT_GRADER_VERSION, columns=_OF_POOL, where=f"trial < {samples}")
+    for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
         query = by_id[row["query_id"]]
         yield Item(
-            **row,
+            **{str(name): value for name, value in row.items()},
             benchmark=query.source,
             benchmark_version=versions[query.source],
             level=query.level,

@@ -1,31 +1,15 @@
 """What if: simulated and replayed teachers, temperature, cost, published pools. No data set needs it."""
 
-from dartlib.lab.calibration import calibrated_lengths, calibrated_pass_rates
-from dartlib.lab.published_pools import cut_published_pool
-from dartlib.lab.replay import replay_table, replay_teacher
-from dartlib.lab.simulation import (
-    QuotaPolicy,
-    SimulatedTeacher,
-    Simulation,
-    cut_by_policy,
-    draw_pass_rates,
-    estimate_cost,
-    simulate,
-)
-from dartlib.lab.temperature import search_temperature
-
-__all__ = [
-    "QuotaPolicy",
-    "SimulatedTeacher",
-    "Simulation",
-    "calibrated_lengths",
-    "calibrated_pass_rates",
-    "cut_by_policy",
-    "cut_published_pool",
-    "draw_pass_rates",
-    "estimate_cost",
-    "replay_table",
-    "replay_teacher",
-    "search_temperature",
-    "simulate",
-]
+from dartlib.lab.published_pools import cut_published_pool as cut_published_pool
+from dartlib.lab.replay import judge as judge
+from dartlib.lab.replay import replay_table as replay_table
+from dartlib.lab.replay import replay_teacher as replay_teacher
+from dartlib.lab.simulation import SimulatedTeacher as SimulatedTeacher
+from dartlib.lab.simulation import Simulation as Simulation
+from dartlib.lab.simulation import calibrated_lengths as calibrated_lengths
+from dartlib.lab.simulation import calibrated_pass_rates as calibrated_pass_rates
+from dartlib.lab.simulation import cut_by_policy as cut_by_policy
+from dartlib.lab.simulation import draw_pass_rates as draw_pass_rates
+from dartlib.lab.simulation import estimate_cost as estimate_cost
+from dartlib.lab.simulation import simulate as simulate
+from dartlib.lab.temperature import search_temperature as search_temperature

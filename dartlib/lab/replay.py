@@ -6,14 +6,17 @@ takes the same numbered draws. Seconds on a CPU, so a rule can be tried before t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dartlib.lab.simulation import SimulatedTeacher, cut_by_policy
-from dartlib.synthesis.difficulty import Counts, fit_priors
-from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule, judge
+from dartlib.records import Counts, QueryOutcome
+from dartlib.statistics import stop_at_quota_pass_rate
+from dartlib.synthesis.difficulty import fit_priors
+from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
 
 if TYPE_CHECKING:
@@ -23,10 +26,64 @@ if TYPE_CHECKING:
 HARDEST_SHARE = 0.2
 
 
-def replay_teacher(counts: Counts, *, trials: int, seed: int, mean_tokens: float = 1.0) -> SimulatedTeacher:
-    """A teacher with each query's recorded pass rate, taken as the truth (a never-solved query stays so)."""
-    rates = {query_id: correct / tried for query_id, (correct, tried) in counts.items()}
+def replay_teacher(
+    recorded: Mapping[str, Counts] | Iterable[QueryOutcome], *, trials: int, seed: int, mean_tokens: float = 1.0
+) -> SimulatedTeacher:
+    """A teacher with each query's recorded pass rate, taken as the truth (a never-solved query stays so).
+
+    ``recorded``: counts over numbers of trials that were fixed beforehand; or the outcomes of a synthesis.
+    """
+    if isinstance(recorded, Mapping):
+        rates = {query_id: count.correct / count.trials for query_id, count in recorded.items()}
+    else:
+        rates = pass_rates_of(recorded)
     return SimulatedTeacher(rates, dict.fromkeys(rates, mean_tokens), trials, seed)
+
+
+def pass_rates_of(outcomes: Iterable[QueryOutcome]) -> dict[str, float]:
+    """Pass rate of each query, from the strategy that counted most of its trials, or from the difficulty trials.
+
+    Trials that ended at a quota are judged as such: the plain share of correct ones would be too high. Queries without
+    any trial are left out, and those of which only a quota of 1 is known.
+    """
+    rates: dict[str, float] = {}
+    most: dict[str, int] = {}
+    for outcome in outcomes:
+        correct, trials, quota = outcome.n_correct, outcome.n_trials, outcome.quota
+        if outcome.n_difficulty >= trials or quota == 1:
+            correct, trials, quota = outcome.n_difficulty_correct, outcome.n_difficulty, None
+        if trials > most.get(outcome.query_id, 0):
+            rate = correct / trials if quota is None else stop_at_quota_pass_rate(correct, trials, quota)
+            if rate is not None:
+                rates[outcome.query_id], most[outcome.query_id] = rate, trials
+    return rates
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One stopping rule on the same numbered draws: its cost, and the three things it may cost in quality.
+
+    ``hard_correct`` and ``hard_coverage`` (share with a correct response) are over the hardest queries.
+    """
+
+    trials: int
+    achieving_ratio: float
+    hard_correct: int
+    hard_coverage: float
+
+
+def judge(counted: Mapping[str, Counts], quotas: Mapping[str, int], hardest: Sequence[str]) -> Judgement:
+    """Judge a finished run by what it ``counted`` per query.
+
+    ``hardest`` names the hardest queries by their true pass rate, or by trials that are not part of the run.
+    """
+    correct = [counted[query_id].correct for query_id in hardest]
+    return Judgement(
+        trials=sum(count.trials for count in counted.values()),
+        achieving_ratio=sum(count.correct >= quotas[name] for name, count in counted.items()) / len(counted),
+        hard_correct=sum(correct),
+        hard_coverage=sum(found > 0 for found in correct) / len(hardest),
+    )
 
 
 def replay_table(
@@ -46,7 +103,7 @@ def replay_table(
             f"strategies {list(settings.strategies)}: the lab compares rules for one of uniform, prop2diff"
         )
     difficulty = {
-        query_id: (sum(verdicts[: settings.difficulty_trials]), settings.difficulty_trials)
+        query_id: Counts(sum(verdicts[: settings.difficulty_trials]), settings.difficulty_trials)
         for query_id, verdicts in teacher.verdicts.items()
     }
     priors = fit_priors(difficulty, {})
@@ -59,20 +116,11 @@ def replay_table(
         stopping = None if rule is None else PosteriorStopping(rule, priors, first)
         counted = cut_by_policy(teacher, StrategyPolicy(settings, stopping=stopping))
         verdict = judge(counted, quotas, hardest)
-        never = sum(counted[query_id][0] for query_id, rate in teacher.pass_rates.items() if rate == 0)
+        never = sum(counted[query_id].trials for query_id, rate in teacher.pass_rates.items() if rate == 0)
         fixed = smallest_fixed(teacher, quotas, verdict.achieving_ratio)
-        rows.append(
-            {
-                "rule": name,
-                "trials": verdict.trials,
-                "achieving_ratio": verdict.achieving_ratio,
-                "hard_correct": verdict.hard_correct,
-                "hard_coverage": verdict.hard_coverage,
-                "never_solved_share": never / verdict.trials,
-                "against_fixed": verdict.trials / (fixed * len(quotas)) if fixed else float("nan"),
-                "against_clairvoyant": verdict.trials / clairvoyant_trials(teacher, counted),
-            }
-        )
+        row = {"rule": name, **asdict(verdict), "never_solved_share": never / verdict.trials}
+        row |= {"against_fixed": verdict.trials / (fixed * len(quotas)) if fixed else float("nan")}
+        rows.append(row | {"against_clairvoyant": verdict.trials / clairvoyant_trials(teacher, counted)})
     return pd.DataFrame(rows).set_index("rule")
 
 
@@ -98,6 +146,6 @@ def smallest_fixed(teacher: SimulatedTeacher, quotas: Mapping[str, int], achievi
     return met[wanted - 1] if 0 < wanted <= len(met) else None
 
 
-def clairvoyant_trials(teacher: SimulatedTeacher, counted: Mapping[str, tuple[int, int]]) -> int:
+def clairvoyant_trials(teacher: SimulatedTeacher, counted: Mapping[str, Counts]) -> int:
     """Trials up to the last correct one of every query: the same responses without a wasted wrong tail."""
-    return sum(teacher.verdicts[query_id].rfind(b"\x01", 0, trials) + 1 for query_id, (trials, _) in counted.items())
+    return sum(teacher.verdicts[name].rfind(b"\x01", 0, count.trials) + 1 for name, count in counted.items())

@@ -20,7 +20,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dartlib.sampling import Demand, Policy, Scheduler
+from dartlib.published import load_published
+from dartlib.records import Counts
+from dartlib.sampling import Policy, Scheduler
 from dartlib.statistics import ZeroInflatedBeta
 from dartlib.synthesis.allocation import power_quotas
 
@@ -66,11 +68,6 @@ class SimulatedTeacher:
         generator = random.Random(self.seed)
         return {query_id: generator.randrange(_LENGTHS) for query_id in self.pass_rates}
 
-    def n_tokens(self, query_id: str, trial: int) -> float:
-        """Length of one response in tokens."""
-        spread = self.spreads[(self.offsets[query_id] + trial) % _LENGTHS]
-        return min(float(self.max_tokens), self.mean_tokens[query_id] * spread)
-
 
 @dataclass(frozen=True)
 class Simulation:
@@ -81,14 +78,14 @@ class Simulation:
     makespan: float
     wasted: int  # trials beyond the quota- or cap-meeting index
     slots: int
-    counted: Mapping[str, tuple[int, int]]  # query -> (trials up to that index, correct among them)
+    counted: Mapping[str, Counts]  # per query, up to that index
     starts: array[float] = field(repr=False)
     seconds: array[float] = field(repr=False)
 
     @property
     def least_possible(self) -> int:
         """Trials that no scheduler could have saved: the sum over queries of the meeting index + 1."""
-        return sum(trials for trials, _ in self.counted.values())
+        return sum(count.trials for count in self.counted.values())
 
     def busy_share(self, tail: float = 0.01) -> float:
         """Share of slot time in use until the last ``tail`` of the trials, by start order, begins."""
@@ -134,19 +131,8 @@ def simulate(teacher: SimulatedTeacher, policy: Policy, *, slots: int, tokens_pe
     )
 
 
-class QuotaPolicy:
-    """Quotas known beforehand (from published pass rates, say): no difficulty trials, one cap."""
-
-    def __init__(self, quotas: Mapping[str, int], cap: int) -> None:
-        self._quotas, self._cap = quotas, cap
-
-    def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
-        """The query's quota, from the first trial on."""
-        return Demand(trials=0, quota=self._quotas[query_id], cap=self._cap)
-
-
-def cut_by_policy(teacher: SimulatedTeacher, policy: Policy) -> dict[str, tuple[int, int]]:
-    """Per query (trials, correct) when its numbered draws are taken one by one until the policy is content.
+def cut_by_policy(teacher: SimulatedTeacher, policy: Policy) -> dict[str, Counts]:
+    """What each query counts when its numbered draws are taken one by one until the policy is content.
 
     Equals ``simulate(...).counted`` whatever the slots (a test compares them), in a fraction of the time: this is
     what caps and stopping rules are compared by, on the same draws. Raises ValueError when a cap is above them.
@@ -167,8 +153,32 @@ def cut_by_policy(teacher: SimulatedTeacher, policy: Policy) -> dict[str, tuple[
             known = demand.review
             demand = policy.demand(query_id, [verdict == 1 for verdict in verdicts[:known]])
         known = max(known, end)
-        result[query_id] = (known, int(np.searchsorted(right, known)))
+        result[query_id] = Counts(int(np.searchsorted(right, known)), known)
     return result
+
+
+def calibrated_pass_rates() -> FloatArray:
+    """Pass rates of the paper's 14,973 queries, hardest first, as far as its figures tell them.
+
+    Read off figure 1 from rank 1,250 on; below, the paper's unknown cap hides them, and they come from a tail model.
+    Frozen in ``published/calibrated_pass_rates.csv``; tests/paper_calibration.py makes it again.
+    """
+    return load_published("calibrated_pass_rates")["value"].to_numpy(dtype=np.float64)
+
+
+def calibrated_lengths(pass_rates: FloatArray) -> FloatArray:
+    """Mean response tokens of each query: linear in its fail rate.
+
+    The two coefficients meet the means of the published sets: 273.8 tokens (Uniform: every query weighs the same)
+    and 480.3 (Hard: weight proportional to the fail rate). Wrong responses are taken to be as long as correct ones.
+    """
+    sizes = load_published("sizes").set_index(["data", "quantity"])["value"]
+    uniform = float(sizes[("DART-Math-Uniform", "mean response tokens")])
+    hard = float(sizes[("DART-Math-Hard", "mean response tokens")])
+    fail = 1 - pass_rates
+    average, weighted = fail.mean(), (fail**2).sum() / fail.sum()
+    slope = (hard - uniform) / (weighted - average)
+    return np.asarray(uniform + slope * (fail - average), dtype=np.float64)
 
 
 class Estimate(NamedTuple):

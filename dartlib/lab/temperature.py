@@ -18,22 +18,11 @@ from dartlib.engines import Engine, SamplingParameters
 from dartlib.grading import GRADER_VERSION
 from dartlib.queries import Template
 from dartlib.records import Query
-from dartlib.sampling import Demand, open_pool, sample
+from dartlib.sampling import ConstantPolicy, open_pool, sample
 from dartlib.statistics import wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class FirstCorrect:
-    """Ask each query until its first correct response, at most ``cap`` times."""
-
-    def __init__(self, cap: int) -> None:
-        self._demand = Demand(trials=0, quota=1, cap=cap)
-
-    def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
-        """The same for every query."""
-        return self._demand
 
 
 def search_temperature(
@@ -67,11 +56,12 @@ def search_temperature(
             template=template,
             sampling=replace(sampling, temperature=temperature),
             sampling_seed=sampling_seed,
-            policy=FirstCorrect(cap),
+            policy=ConstantPolicy(cap, quota=1),
             pool_folder=pool_folder,
             log=log,
         )
-        frame = open_pool(report.pool).samples(queries, GRADER_VERSION)
+        columns, within = ["query_id", "trial", "verdict", "n_tokens"], f"trial < {cap}"  # the pool may hold more
+        frame = open_pool(report.pool).samples(queries, GRADER_VERSION, columns=columns, where=within)
         rows.append({"temperature": temperature} | speed_of_coverage(frame, len(queries), coverage))
     return pd.DataFrame(rows).sort_values(["trials_to_coverage", "covered"], ascending=[True, False], ignore_index=True)
 
@@ -79,10 +69,12 @@ def search_temperature(
 def speed_of_coverage(samples: pd.DataFrame, n_queries: int, coverage: float) -> dict[str, float]:
     """Trials per query and tokens until the wanted share of queries has a correct response.
 
-    ``samples`` has ``query_id``, ``trial``, ``verdict`` and ``n_tokens``, trials up to each query's first correct one.
+    ``samples`` has ``query_id``, ``trial``, ``verdict`` and ``n_tokens``; trials behind a query's first correct one,
+    asked because its reply was not there yet, do not count.
     """
-    right = samples[samples["verdict"] == "correct"]
-    first = np.sort(right.groupby("query_id")["trial"].min().to_numpy()) + 1
+    first_correct = samples[samples["verdict"] == "correct"].groupby("query_id")["trial"].min()
+    samples = samples[samples["trial"] <= samples["query_id"].map(first_correct).fillna(np.inf)]
+    first = np.sort(first_correct.to_numpy()) + 1
     wanted = int(np.ceil(coverage * n_queries - 1e-9))
     reached = len(first) >= wanted
     trials = int(first[wanted - 1]) if reached else None

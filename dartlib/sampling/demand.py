@@ -5,7 +5,7 @@ A demand is told in numbered trials, never in time, so that a finished data set 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +41,21 @@ class Policy(Protocol):
     def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
         """The demand given exactly this prefix: the empty one first, then each that a demand wants to review."""
         ...
+
+
+class ConstantPolicy:
+    """Demands that no verdict changes: the same ``trials`` and ``quota`` for all, or by query; one ``cap``."""
+
+    def __init__(
+        self, cap: int, *, trials: int | Mapping[str, int] = 0, quota: int | Mapping[str, int] | None = None
+    ) -> None:
+        self._cap, self._trials, self._quota = cap, trials, quota
+
+    def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
+        """The query's demand, whatever the prefix."""
+        trials = self._trials if isinstance(self._trials, int) else self._trials[query_id]
+        quota = self._quota[query_id] if isinstance(self._quota, Mapping) else self._quota
+        return Demand(trials, quota, self._cap)
 
 
 def meeting_index(prefix: Sequence[bool], demand: Demand) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from dartlib.files import write_text_atomically
 from dartlib.records import Attempt, Grade, Query, Trial, read_records, write_records
 from dartlib.sampling import shards
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # since 2, trials and grades name the response
 SAMPLING_VERSION = "1"  # raised by hand when the same settings give other trials, data sets or scores
 
 
@@ -39,6 +39,10 @@ class Setting:
     max_tokens: int
     stop: tuple[str, ...]
     sampling_seed: int
+
+    def __post_init__(self) -> None:
+        for name, number in (("temperature", float), ("top_p", float), ("max_tokens", int), ("sampling_seed", int)):
+            object.__setattr__(self, name, number(getattr(self, name)))  # 1 and 1.0 are one setting
 
     @classmethod
     def of(cls, weights: str, template: str, sampling: SamplingParameters, sampling_seed: int) -> Setting:
@@ -62,7 +66,10 @@ def read_setting(folder: Path) -> Setting:
             return Setting(**{**values, "stop": tuple(values["stop"])})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise PoolError(f"{path}: not the setting of a pool ({error})") from None
-    raise PoolError(f"{path}: its layout is {version}, this dartlib reads {SCHEMA_VERSION}: use the one that wrote it")
+    raise PoolError(
+        f"{path}: its layout is {version}, this dartlib reads {SCHEMA_VERSION}: use the one that wrote it, or sample "
+        "into another folder"
+    )
 
 
 def trial_seed(sampling_seed: int, query_id: str, trial: int) -> int:
@@ -148,8 +155,3 @@ def setting_folder(path: Path) -> Path:
         names = ", ".join(folder.name for folder in settings) or "none"
         raise PoolError(f"{path}: expected one setting, found {names}; name one of them")
     return settings[0]
-
-
-def grader_keys(queries: Sequence[Query], grader_version: str) -> dict[str, str]:
-    """Per query, the key that a current grade carries."""
-    return {query.query_id: grader_key(grader_version, query) for query in queries}

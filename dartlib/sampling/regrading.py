@@ -39,14 +39,15 @@ def regrade(
         writer = PoolWriter(reader.folder.parent, setting)
         writer.add_queries(asked)
         ledger = reader.ledger(asked, grading.version)
-        log(f"regrading {len(ledger.ungraded)} of {len(ledger)} rows")
+        log(f"regrading {ledger.ungraded} of {len(ledger)} rows")
         by_id = {query.query_id: query for query in asked}
-        for trials in reader.trials_of(ledger, ledger.ungraded):
+        for trials in reader.ungraded(asked, grading.version):
             items = [(by_id[trial.query_id], trial.response, trial.finish_reason) for trial in trials]
             for (query, _, _), trial, graded in zip(items, trials, grading.grade_many(items), strict=True):
                 answer, verdict, reason = graded
                 key = grader_key(grading.version, query)
-                writer.add_grade(Grade(trial.query_id, trial.trial, answer, verdict.value, reason, key))
+                judged = (trial.query_id, trial.trial, answer, verdict.value, reason, key, trial.response_hash)
+                writer.add_grade(Grade(*judged))
             writer.flush()
         writer.compact()
         after = reader.ledger(asked, grading.version)

@@ -197,9 +197,9 @@ class _Session:
         ledger = self.reader.ledger(queries, self.grading.version)
         if len(ledger):
             self.log(f"pool {self.setting.identity}: going on from {len(ledger)} trials")
-        if len(waiting := ledger.ungraded):
-            self.log(f"regrading {len(waiting)} rows (no grade by this grader and reference yet)")
-            for trials in self.reader.trials_of(ledger, waiting):
+        if ledger.ungraded:
+            self.log(f"regrading {ledger.ungraded} rows (no grade by this grader and reference yet)")
+            for trials in self.reader.ungraded(queries, self.grading.version):
                 await asyncio.gather(*(self._grade(trial) for trial in trials))
                 self.writer.flush()
             ledger = self.reader.ledger(queries, self.grading.version)
@@ -256,7 +256,8 @@ class _Session:
         answer, verdict, reason = await self.grading.grade(query, trial.response, trial.finish_reason)
         self.verdicts[verdict.value] += 1
         key = grader_key(self.grading.version, query)
-        self.writer.add_grade(Grade(trial.query_id, trial.trial, answer, verdict.value, reason, key))
+        judged = (trial.query_id, trial.trial, answer, verdict.value, reason, key, trial.response_hash)
+        self.writer.add_grade(Grade(*judged))
         return verdict
 
     def _check_timeouts(self) -> None:

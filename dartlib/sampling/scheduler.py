@@ -14,6 +14,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from dartlib.records import Counts
 from dartlib.sampling.demand import Demand, Policy
 from dartlib.statistics import expected_excess
 
@@ -102,9 +103,9 @@ class Scheduler:
         """Queries whose engine requests failed for good in this run."""
         return [state.query_id for state in self._list if state.stuck]
 
-    def counted(self) -> dict[str, tuple[int, int]]:
-        """Per query the trials counted so far (up to the meeting index once it is finished) and the correct ones."""
-        return {state.query_id: (state.judged, state.judged_correct) for state in self._list}
+    def counted(self) -> dict[str, Counts]:
+        """Per query what is counted so far (up to the meeting index once it is finished)."""
+        return {state.query_id: Counts(state.judged_correct, state.judged) for state in self._list}
 
     def expected_remaining(self) -> float:
         """Expected number of trials still to come, from each query's posterior mean and its cap."""

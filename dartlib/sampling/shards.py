@@ -16,16 +16,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartlib.files import replacing
-from dartlib.records import Attempt, Grade, Query, RecordError, Trial, check_columns, schema_of
+from dartlib.records import Attempt, Grade, Query, RecordError, Trial, check_columns, write_batches
 
 KINDS: dict[str, type] = {"queries": Query, "trials": Trial, "grades": Grade, "attempts": Attempt}
 SET_ASIDE = "set-aside"
 MERGE_COUNT = 64  # so many small shards in a row become one: about two minutes of flushes
 SMALL_BYTES = 64 * 2**20  # a shard above this is left as it is
 ROWS_PER_GROUP = 65_536  # what readers hold in memory at a time
-# Columns with few distinct values: read as dictionaries, 20 million rows need 80 MB each instead of 400.
-_REPETITIVE = ("query_id", "setting", "engine", "finish_reason", "answer", "verdict", "reason", "grader")
 _NAME = re.compile(r"(queries|trials|grades|attempts)-(\d{6,})(?:-(\d{6,}))?\.parquet")
 
 
@@ -57,6 +54,11 @@ def list_shards(folder: Path, kind: str) -> list[Shard]:
     return counting
 
 
+def all_paths(folder: Path) -> list[Path]:
+    """The files of every shard that counts."""
+    return [shard.path for kind in KINDS for shard in list_shards(folder, kind)]
+
+
 def last_number(folder: Path) -> int:
     """The highest flush number in use, 0 in an empty folder."""
     return max((shards[-1].last for kind in KINDS if (shards := list_shards(folder, kind))), default=0)
@@ -77,12 +79,6 @@ def check_shard(shard: Shard, setting: str) -> None:
             statistics = metadata.row_group(group).column(column).statistics
             if statistics is not None and statistics.has_min_max and {statistics.min, statistics.max} != {setting}:
                 raise RecordError(f"{shard.path}: holds trials of another setting ({statistics.min})")
-
-
-def open_shard(shard: Shard) -> pq.ParquetFile:
-    """The open file, with repetitive columns as dictionaries."""
-    names = [name for name in _REPETITIVE if name in schema_of(KINDS[shard.kind]).names]
-    return pq.ParquetFile(shard.path, read_dictionary=names)
 
 
 def clean(folder: Path, setting: str) -> list[str]:
@@ -115,7 +111,7 @@ def compact(folder: Path, kind: str) -> None:
     """Merge every row of at least MERGE_COUNT small shards that follow each other. Memory: one row group."""
     for shards in _small_runs(list_shards(folder, kind)):
         target = shard_path(folder, kind, shards[0].first, shards[-1].last)
-        rows = _merge(shards, target)
+        rows = write_batches(target, _full_groups(shards), KINDS[kind])
         if pq.read_metadata(target).num_rows != rows:
             raise RecordError(f"{target}: the disk returned other rows than were written; nothing was removed")
         _drop_replaced(folder, kind)
@@ -143,21 +139,16 @@ def _small_runs(shards: Sequence[Shard]) -> Iterator[list[Shard]]:
             yield chunk
 
 
-def _merge(shards: Sequence[Shard], target: Path) -> int:
-    """Write the rows of ``shards`` to ``target`` in full row groups; returns their number."""
-    schema = schema_of(KINDS[shards[0].kind])
-    waiting: list[pa.Table] = []
-    total = 0
-    with replacing(target) as handle, pq.ParquetWriter(handle, schema, compression="zstd") as writer:
-        for batch in _rows_of(shards):
-            waiting.append(pa.Table.from_batches([batch]).cast(schema))
-            total += batch.num_rows
-            if sum(table.num_rows for table in waiting) >= ROWS_PER_GROUP:
-                writer.write_table(pa.concat_tables(waiting))
-                waiting = []
-        if waiting:
-            writer.write_table(pa.concat_tables(waiting))
-    return total
+def _full_groups(shards: Sequence[Shard]) -> Iterator[pa.Table]:
+    """The rows of ``shards`` in full row groups."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in _rows_of(shards):
+        waiting.append(batch)
+        if sum(held.num_rows for held in waiting) >= ROWS_PER_GROUP:
+            yield pa.Table.from_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting)
 
 
 def _rows_of(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:

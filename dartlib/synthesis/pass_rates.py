@@ -13,7 +13,7 @@ from pathlib import Path
 from dartlib.files import find_path
 from dartlib.queries import find_source, get_source, join_texts, load_catalogue
 from dartlib.queries.fields import Cell, read_fields, read_level
-from dartlib.records import Query, RecordError
+from dartlib.records import Counts, Query, RecordError
 
 _FIELDS = {
     "name": ("query_id", "id"),
@@ -27,11 +27,11 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class PassRate:
-    """One query's recorded pass rate. ``counts`` is (correct, trials), None where only the rate was recorded."""
+    """One query's recorded pass rate. ``counts`` is None where only the rate was recorded."""
 
     name: str  # its id where it was recorded
     pass_rate: float
-    counts: tuple[int, int] | None
+    counts: Counts | None
     level: int | None
     query: str | None  # its text, where that was recorded too
 
@@ -66,8 +66,8 @@ def read_pass_rates(source: str | Path, *, log: Callable[[str], None] = print) -
     return list(rates.values())
 
 
-def match_pass_rates(rates: Sequence[PassRate], queries: Sequence[Query]) -> dict[str, tuple[int, int]]:
-    """(correct, trials) by ``query_id`` for those of ``queries`` that were recorded with counts: by id, else by text.
+def match_pass_rates(rates: Sequence[PassRate], queries: Sequence[Query]) -> dict[str, Counts]:
+    """Counts by ``query_id`` for those of ``queries`` that were recorded with counts: by id, else by text.
 
     Raises RecordError when there is none, for then the wrong file was named.
     """
@@ -128,7 +128,7 @@ def _pass_rate(where: str, cells: Mapping[str, Cell], row: str, texts: Mapping[s
     if trials and correct is not None:
         if not 0 <= correct <= trials or correct % 1 or trials % 1:
             raise RecordError(f"{where}: {correct:g} correct of {trials:g} trials: whole numbers, at most trials")
-        counts, rate = (int(correct), int(trials)), correct / trials
+        counts, rate = Counts(int(correct), int(trials)), correct / trials
     elif trials == 0 or rate is None:
         return None
     if not 0 <= rate <= 1:

@@ -7,20 +7,24 @@ its correct responses are worth their ``price``: coverage and yield of hard quer
 is for. Decisions depend on the numbered trials alone, so timing cannot change them.
 
 A rule saves by abandoning hard queries, so it is judged on trials, achieving ratio, and correct responses plus
-coverage on the hardest queries together (``judge``).
+coverage on the hardest queries together (``dartlib.lab.judge``).
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from dartlib.records import QueryOutcome
-from dartlib.statistics import Interval, ZeroInflatedBeta
+from dartlib.statistics import ZeroInflatedBeta
 from dartlib.synthesis.difficulty import Priors
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Reviews at numbers of trials that grow by a quarter: 20 of them between 20 and 2,048.
 _GROWTH = 1.25
@@ -99,74 +103,23 @@ def _least_hopeful(prior: ZeroInflatedBeta, quota: int, cap: int, known: int, ru
     return low
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """One stopping rule on the same numbered draws: its cost, and the three things it may cost in quality.
+def unmet_queries(outcomes: Sequence[QueryOutcome], priors: Priors) -> pd.DataFrame:
+    """Outcomes below their quota, and what their trials say about going on, the most promising first.
 
-    ``hard_correct`` and ``hard_coverage`` (share with a correct response) are over the hardest queries.
+    Columns: query_id, strategy, level, status, quota, correct, trials; ``pass_rate``, the posterior mean, with its 95 %
+    ``interval``; ``never``, the probability that the teacher cannot solve the query; ``chance`` that as many trials
+    again would meet the quota.
     """
+    import pandas as pd
 
-    trials: int
-    achieving_ratio: float
-    hard_correct: int
-    hard_coverage: float
-
-
-def judge(counted: Mapping[str, tuple[int, int]], quotas: Mapping[str, int], hardest: Sequence[str]) -> Judgement:
-    """Judge a finished run by its ``counted`` (trials, correct) per query.
-
-    ``hardest`` names the hardest queries by their true pass rate, or by trials that are not part of the run.
-    """
-    correct = [counted[query_id][1] for query_id in hardest]
-    return Judgement(
-        trials=sum(trials for trials, _ in counted.values()),
-        achieving_ratio=sum(found >= quotas[query_id] for query_id, (_, found) in counted.items()) / len(counted),
-        hard_correct=sum(correct),
-        hard_coverage=sum(found > 0 for found in correct) / len(hardest),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class UnmetQuery:
-    """A query below its quota, and what its trials say about going on.
-
-    ``pass_rate`` is the posterior mean with its 95 % interval, ``never`` the probability that the teacher cannot
-    solve it, ``chance`` that as many trials again would meet the quota.
-    """
-
-    query_id: str
-    strategy: str
-    level: int | None
-    status: str
-    quota: int
-    correct: int
-    trials: int
-    pass_rate: float
-    interval: Interval
-    never: float
-    chance: float
-
-
-def unmet_queries(outcomes: Sequence[QueryOutcome], priors: Priors) -> list[UnmetQuery]:
-    """Queries below their quota with their posterior, the most promising first."""
-    unmet = []
+    rows: list[dict[str, object]] = []
     for outcome in outcomes:
         if outcome.quota is None or outcome.status == "met":
             continue
-        belief = priors.of(outcome.level).after(outcome.n_correct, outcome.n_trials)
-        unmet.append(
-            UnmetQuery(
-                query_id=outcome.query_id,
-                strategy=outcome.strategy,
-                level=outcome.level,
-                status=outcome.status,
-                quota=outcome.quota,
-                correct=outcome.n_correct,
-                trials=outcome.n_trials,
-                pass_rate=belief.mean,
-                interval=belief.interval(),
-                never=belief.zero,
-                chance=belief.chance(outcome.quota - outcome.n_correct, outcome.n_trials),
-            )
-        )
-    return sorted(unmet, key=lambda query: -query.chance)
+        correct, trials, quota = outcome.n_correct, outcome.n_trials, outcome.quota
+        belief = priors.of(outcome.level).after(correct, trials)
+        row = {name: getattr(outcome, name) for name in ("query_id", "strategy", "level", "status", "quota")}
+        row |= {"correct": correct, "trials": trials, "pass_rate": belief.mean, "interval": belief.interval()}
+        rows.append(row | {"never": belief.zero, "chance": belief.chance(quota - correct, trials)})
+    rows.sort(key=lambda row: -float(str(row["chance"])))
+    return pd.DataFrame(rows)

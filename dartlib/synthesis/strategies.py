@@ -6,13 +6,15 @@ one is met also covers the others, and each data set is cut from its own prefix 
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dartlib.records import STRATEGIES
 from dartlib.sampling import Demand
 from dartlib.synthesis.allocation import fail_rate, power_quotas, uniform_quotas
 from dartlib.synthesis.stopping import PosteriorStopping
+
+SIZE_SETTINGS = {"vrt": "vrt_trials", "uniform": "uniform_quota", "prop2diff": "prop2diff_quota"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +47,19 @@ class StrategySettings:
                 f"trial_cap is {self.trial_cap}, below the {self.fixed_trials} trials every query gets: raise it"
             )
 
+    def of(self, strategy: str) -> dict[str, object]:
+        """The settings that decide this strategy's data set."""
+        names = [SIZE_SETTINGS[strategy], "difficulty_trials"]
+        names += {"vrt": [], "uniform": ["trial_cap"], "prop2diff": ["exponent", "trial_cap"]}[strategy]
+        return {name: getattr(self, name) for name in names}
+
     @property
     def fixed_trials(self) -> int:
         """Trials that every query gets, whatever their verdicts."""
         return max(self.difficulty_trials, self.vrt_trials if "vrt" in self.strategies else 0)
 
 
-class DifficultyPolicy:
-    """The difficulty trials alone, of the queries whose counts are not known from elsewhere."""
-
-    def __init__(self, settings: StrategySettings, known: Container[str] = ()) -> None:
-        self._settings, self._known = settings, known
-
-    def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
-        """n_d trials, no quota."""
-        return Demand(
-            0 if query_id in self._known else self._settings.difficulty_trials, None, self._settings.trial_cap
-        )
-
-
+@dataclass(frozen=True, slots=True)
 class StrategyPolicy:
     """The most demanding of the chosen strategies, for the scheduler; and each one's own demand, for the cut.
 
@@ -71,28 +67,20 @@ class StrategyPolicy:
     name. ``stopping`` gives queries up before the cap; ``levels`` choose its populations.
     """
 
-    def __init__(
-        self,
-        settings: StrategySettings,
-        *,
-        fail_rates: Mapping[str, float] | None = None,
-        stopping: PosteriorStopping | None = None,
-        levels: Mapping[str, int | None] | None = None,
-    ) -> None:
-        self._settings = settings
-        self._fail_rates = fail_rates or {}
-        self._stopping = stopping
-        self._levels = levels or {}
+    settings: StrategySettings
+    fail_rates: Mapping[str, float] = field(default_factory=dict)
+    stopping: PosteriorStopping | None = None
+    levels: Mapping[str, int | None] = field(default_factory=dict)
 
     def fail_rate(self, query_id: str, prefix: Sequence[bool]) -> float | None:
         """The difficulty that decides the query's quota; None while its difficulty trials are not all known.
 
         It follows from exactly the difficulty trials, once (the paper's rule): later trials never move it.
         """
-        given = self._fail_rates.get(query_id)
+        given = self.fail_rates.get(query_id)
         if given is not None:
             return given
-        n_d = self._settings.difficulty_trials
+        n_d = self.settings.difficulty_trials
         return fail_rate(prefix[:n_d]) if len(prefix) >= n_d else None
 
     def strategy_demand(self, strategy: str, query_id: str, prefix: Sequence[bool]) -> Demand | None:
@@ -100,7 +88,7 @@ class StrategyPolicy:
 
         A query that the stopping rule gives up within ``prefix`` has the number of trials at that point as its cap.
         """
-        settings = self._settings
+        settings = self.settings
         rate = self.fail_rate(query_id, prefix)
         if rate is None:
             return None
@@ -111,17 +99,17 @@ class StrategyPolicy:
         else:
             quota = power_quotas({query_id: rate}, k=settings.prop2diff_quota, beta=settings.exponent)[query_id]
         cap = settings.trial_cap
-        if self._stopping is not None:
-            cap = self._stopping.stops_at(self._levels.get(query_id), quota, cap, prefix) or cap
+        if self.stopping is not None:
+            cap = self.stopping.stops_at(self.levels.get(query_id), quota, cap, prefix) or cap
         return Demand(trials=0, quota=quota, cap=cap)
 
     def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
         """First the difficulty trials, then as many as the chosen strategies that still run need in all."""
-        settings, known = self._settings, len(prefix)
+        settings, known = self.settings, len(prefix)
         if self.fail_rate(query_id, prefix) is None:
             return Demand(settings.fixed_trials, None, settings.trial_cap, review=settings.difficulty_trials)
         fixed = settings.fixed_trials
-        if query_id in self._fail_rates:
+        if query_id in self.fail_rates:
             fixed = settings.vrt_trials if "vrt" in settings.strategies else 0
         correct, quotas = sum(prefix), []
         for strategy in settings.strategies:
@@ -129,6 +117,6 @@ class StrategyPolicy:
             if demand is not None and demand.quota is not None and not demand.finished(known, correct):
                 quotas.append(demand.quota)
         review = None
-        if quotas and self._stopping is not None:
-            review = self._stopping.next_review(known)
+        if quotas and self.stopping is not None:
+            review = self.stopping.next_review(known)
         return Demand(fixed, max(quotas, default=None), settings.trial_cap, review)

@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from dartlib.engines import Engine, SamplingParameters
-from dartlib.files import write_table_atomically, write_text_atomically
+from dartlib.files import write_text_atomically
 from dartlib.grading import GRADER_VERSION
 from dartlib.queries import Overlap, Template
-from dartlib.records import Query, QueryOutcome, write_records
-from dartlib.sampling import Budget, Policy, SamplingReport, open_pool, sample
-from dartlib.synthesis.card import data_card
-from dartlib.synthesis.curation import Sample, cut, prefixes
-from dartlib.synthesis.difficulty import Counts, fit_priors
-from dartlib.synthesis.export import write_dataset, write_front_page
-from dartlib.synthesis.filters import curate
-from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule, UnmetQuery, unmet_queries
-from dartlib.synthesis.strategies import DifficultyPolicy, StrategyPolicy, StrategySettings
-from dartlib.synthesis.truth import VerifierCard
+from dartlib.records import Counts, Query, QueryOutcome, write_records
+from dartlib.sampling import Budget, ConstantPolicy, Policy, PoolReader, SamplingReport, open_pool, read_setting, sample
+from dartlib.synthesis.card import CardTexts, data_card, front_page
+from dartlib.synthesis.curation import curate, cut, difficulty_counts, prefixes_of, read_prefixes, rows_of
+from dartlib.synthesis.datasets import Tally, write_dataset
+from dartlib.synthesis.difficulty import fit_priors
+from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule, unmet_queries
+from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
+from dartlib.synthesis.verifier import VerifierCard
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_SNAPSHOT_COLUMNS = ["query_id", "trial", "level", "verdict", "answer", "n_tokens", "finish_reason", "response"]
+_HASHES = ("weights", "template")  # of a setting: cards tell their names
 
 
 @dataclass(frozen=True, slots=True)
 class SynthesisReport:
-    """What a synthesis left behind: the sampling report, and per strategy the data set's path and row count."""
+    """What a synthesis left behind: the sampling report, and per strategy the data set's path and row count.
+
+    ``policy`` is what the pool was drawn by. ``tokens_per_second`` is the throughput with all slots busy, from the
+    pool's own records, so that a call which had nothing left to draw tells it, too; None where nothing was timed.
+    """
 
     sampling: SamplingReport
     datasets: Mapping[str, Path]
     rows: Mapping[str, int]
     outcomes: Sequence[QueryOutcome]
-    unmet: Sequence[UnmetQuery]  # below their quota, with their posterior
+    unmet: pd.DataFrame | None  # below their quota, with their posterior; None where no difficulty is known
+    policy: StrategyPolicy
+    tokens_per_second: float | None
 
 
 def synthesize(
@@ -52,8 +55,9 @@ def synthesize(
     output_folder: Path,
     rebuild: str,
     licences: Mapping[str, str],
+    teacher: str | None = None,
     pool_folder: Path | None = None,
-    known_counts: Counts | None = None,
+    known_counts: Mapping[str, Counts] | None = None,
     stopping: StoppingRule | None = None,
     budget: Budget | None = None,
     deduplicate: str = "off",
@@ -66,16 +70,17 @@ def synthesize(
 
     Writes ``queries.parquet``, ``pool/``, ``samples.parquet`` (trials with grades), ``outcomes.parquet``, and per
     strategy ``datasets/<strategy>.parquet``, ``.jsonl`` and ``.md`` (its card), with a ``README.md`` that makes the
-    folder a data set of the Hub. Killed and called again it goes on from the pool. ``pool_folder`` lets several runs
-    share one pool. ``deduplicate`` and ``drop_flags`` filter the rows (see `curate`), after the quotas were met.
+    folder a data set of the Hub. Killed and called again it goes on from the pool. ``teacher`` is the model's name for
+    the cards, beside the hash of its weights. ``pool_folder`` lets several runs share one pool. ``deduplicate`` and
+    ``drop_flags`` filter the rows (see `curate`), after the quotas were met.
     ``verifier`` lets the cards estimate how many answers are truly right, ``overlaps`` lets them name benchmarks among
-    the queries. ``known_counts`` (correct, trials) measured elsewhere, by ``query_id``, serve as difficulty in place of
-    the difficulty trials of the queries they name; all must be among ``queries``. ``stopping`` gives
+    the queries. ``known_counts`` measured elsewhere, by ``query_id``, serve as difficulty in place of the difficulty
+    trials of the queries they name; all must be among ``queries``. ``stopping`` gives
     queries up before the cap, by populations fitted on the difficulty trials, which are then drawn first. ``budget``
     ends the sampling; called again with a larger one it goes on. Raises what ``sample`` raises, and ValueError for
     counts of a query that is not there.
     """
-    levels = _levels(queries)
+    levels = {query.query_id: query.level for query in queries}
     known = dict(known_counts or {})
     if strangers := sorted(known.keys() - levels.keys()):
         raise ValueError(f"known counts of {len(strangers)} queries that are not given, the first {strangers[0]!r}")
@@ -95,62 +100,83 @@ def synthesize(
         )
 
     report, policy = _draw_pool(draw, queries, settings, known, stopping, budget)
-    frame = open_pool(report.pool).samples(queries, GRADER_VERSION)
-    _write_snapshot(output_folder / "samples.parquet", frame)
-    samples_by_query = prefixes(_samples(frame))
-    parameters = {"teacher": engine.weights, "engine": engine.name, "template": template.name}
-    parameters |= asdict(sampling) | {"sampling_seed": sampling_seed, "grader": GRADER_VERSION}
-    all_outcomes: list[QueryOutcome] = []
-    rows_of = {}
-    for strategy in settings.strategies:
-        rows, outcomes = cut(strategy, queries, samples_by_query, settings, report.stuck, policy)
-        rows, dropped = curate(rows, deduplicate=deduplicate, drop=drop_flags)
-        stem = output_folder / "datasets" / strategy
-        write_dataset(stem, rows)
-        card = data_card(
-            strategy,
-            rows,
-            outcomes,
-            parameters=parameters | _own_settings(strategy, settings),
-            rebuild=rebuild,
-            licences=licences,
-            verifier=verifier,
-            dropped=dropped,
-            overlaps=overlaps,
-        )
-        write_text_atomically(stem.with_suffix(".md"), card)
-        all_outcomes += outcomes
-        rows_of[strategy] = len(rows)
-        log(f"{strategy}: {len(rows)} responses to {sum(o.n_correct > 0 for o in outcomes)} of {len(queries)} queries")
-    write_front_page(output_folder / "datasets", settings.strategies, licences)
-    write_records(output_folder / "outcomes.parquet", all_outcomes, QueryOutcome)
-    paths = {strategy: output_folder / "datasets" / f"{strategy}.parquet" for strategy in settings.strategies}
-    measured = _difficulty_counts(samples_by_query, settings.difficulty_trials) | known
-    unmet = unmet_queries(all_outcomes, fit_priors(measured, levels)) if measured else []
-    return SynthesisReport(report, paths, rows_of, all_outcomes, unmet)
+    pool = open_pool(report.pool)
+    samples = output_folder / "samples.parquet"
+    pool.write_samples(samples, queries, GRADER_VERSION)
+    parameters: dict[str, object] = {"teacher": teacher or engine.weights, "teacher_weights": engine.weights}
+    parameters |= {"engine": engine.name, "template": template.name, "grader": GRADER_VERSION}
+    parameters |= {key: value for key, value in asdict(read_setting(report.pool)).items() if key not in _HASHES}
+    texts = CardTexts(rebuild, licences, parameters, verifier, overlaps)
+    filters = {"deduplicate": deduplicate, "drop": drop_flags}
+    rows, outcomes = write_datasets(output_folder, queries, policy, texts, report.stuck, filters=filters, log=log)
+    measured = difficulty_counts(read_prefixes(samples), settings.difficulty_trials) | known
+    return SynthesisReport(
+        sampling=report,
+        datasets={strategy: output_folder / "datasets" / f"{strategy}.parquet" for strategy in settings.strategies},
+        rows=rows,
+        outcomes=outcomes,
+        unmet=unmet_queries(outcomes, fit_priors(measured, levels)) if measured else None,
+        policy=policy,
+        tokens_per_second=_throughput(pool, engine.slots),
+    )
+
+
+def write_datasets(
+    output_folder: Path,
+    queries: Sequence[Query],
+    policy: StrategyPolicy,
+    texts: CardTexts,
+    stuck: Collection[str] = (),
+    *,
+    filters: Mapping[str, Any] = {},
+    log: Callable[[str], None] = print,
+) -> tuple[dict[str, int], list[QueryOutcome]]:
+    """Cut every strategy's data set from ``samples.parquet`` in ``output_folder``: files, cards, ``outcomes.parquet``.
+
+    ``policy`` is the one that drew the pool; ``filters`` are those of `curate`. Returns rows by strategy, and outcomes.
+    """
+    samples, folder = output_folder / "samples.parquet", output_folder / "datasets"
+    prefixes = read_prefixes(samples)
+    rows: dict[str, int] = {}
+    outcomes: list[QueryOutcome] = []
+    for strategy in policy.settings.strategies:
+        chosen, tally = cut(strategy, queries, prefixes, policy, stuck), Tally()
+        kept = tally.kept(curate(rows_of(samples, chosen, queries), **filters))
+        rows[strategy] = write_dataset(folder / strategy, kept)
+        own = replace(texts, parameters={**texts.parameters, **policy.settings.of(strategy)})
+        write_text_atomically(folder / f"{strategy}.md", data_card(strategy, tally, chosen.outcomes, own))
+        outcomes += chosen.outcomes
+        covered = sum(outcome.n_correct > 0 for outcome in chosen.outcomes)
+        log(f"{strategy}: {rows[strategy]} responses to {covered} of {len(queries)} queries")
+    write_text_atomically(folder / "README.md", front_page(rows, texts.licences))
+    write_records(output_folder / "outcomes.parquet", outcomes, QueryOutcome)
+    return rows, outcomes
 
 
 def _draw_pool(
     draw: Callable[[Policy, Budget | None], SamplingReport],
     queries: Sequence[Query],
     settings: StrategySettings,
-    known: Counts,
+    known: dict[str, Counts],
     stopping: StoppingRule | None,
     budget: Budget | None,
 ) -> tuple[SamplingReport, StrategyPolicy]:
     """Draw until every strategy is served; with a stopping rule, first the difficulty trials its populations need."""
-    rates = {query_id: 1 - correct / trials for query_id, (correct, trials) in known.items()}
-    policy = StrategyPolicy(settings, fail_rates=rates)
+    policy = StrategyPolicy(
+        settings,
+        fail_rates={query_id: 1 - count.correct / count.trials for query_id, count in known.items()},
+        levels={query.query_id: query.level for query in queries},
+    )
     if stopping is None:
         return draw(policy, budget), policy
-    report = draw(DifficultyPolicy(settings, known), budget)
-    samples = prefixes(_samples(open_pool(report.pool).samples(queries, GRADER_VERSION)))
-    counts = _difficulty_counts(samples, settings.difficulty_trials) | dict(known)
+    n_d = settings.difficulty_trials
+    first = {query.query_id: 0 if query.query_id in known else n_d for query in queries}
+    report = draw(ConstantPolicy(settings.trial_cap, trials=first), budget)
+    counts = difficulty_counts(prefixes_of(open_pool(report.pool).ledger(queries, GRADER_VERSION)), n_d) | known
     if report.budget_spent or not counts:
         return report, policy
-    levels = _levels(queries)
-    rule = PosteriorStopping(stopping, fit_priors(counts, levels), max(settings.difficulty_trials, FIRST_REVIEW))
-    policy = StrategyPolicy(settings, fail_rates=rates, stopping=rule, levels=levels)
+    rule = PosteriorStopping(stopping, fit_priors(counts, policy.levels), max(n_d, FIRST_REVIEW))
+    policy = replace(policy, stopping=rule)
     if budget is not None and budget.hours is not None:
         budget = replace(budget, hours=max(1e-6, budget.hours - report.seconds / 3600))
     return _both(report, draw(policy, budget)), policy
@@ -162,33 +188,7 @@ def _both(first: SamplingReport, second: SamplingReport) -> SamplingReport:
     return replace(second, **{name: getattr(first, name) + getattr(second, name) for name in names})
 
 
-def _levels(queries: Sequence[Query]) -> dict[str, int | None]:
-    return {query.query_id: query.level for query in queries}
-
-
-def _difficulty_counts(
-    samples_by_query: Mapping[str, Sequence[Sample]], difficulty_trials: int
-) -> dict[str, tuple[int, int]]:
-    """(correct, n_d) over exactly the difficulty trials, of the queries that have them all."""
-    return {
-        query_id: (sum(sample.correct for sample in samples[:difficulty_trials]), difficulty_trials)
-        for query_id, samples in samples_by_query.items()
-        if len(samples) >= difficulty_trials
-    }
-
-
-def _own_settings(strategy: str, settings: StrategySettings) -> dict[str, object]:
-    """The settings that decide this strategy's data set."""
-    own = {"vrt": ["vrt_trials"], "uniform": ["uniform_quota"], "prop2diff": ["prop2diff_quota", "exponent"]}[strategy]
-    own += ["difficulty_trials"] + ([] if strategy == "vrt" else ["trial_cap"])
-    return {name: getattr(settings, name) for name in own}
-
-
-def _samples(frame: pd.DataFrame) -> list[Sample]:
-    columns = frame[["query_id", "trial", "verdict", "response"]]
-    return [Sample(*row) for row in columns.itertuples(index=False, name=None)]
-
-
-def _write_snapshot(path: Path, frame: pd.DataFrame) -> None:
-    table = pa.Table.from_pandas(frame[_SNAPSHOT_COLUMNS], preserve_index=False)
-    write_table_atomically(path, table)
+def _throughput(pool: PoolReader, slots: int) -> float | None:
+    """Tokens per second of ``slots`` requests at a time, each as fast as those in the pool were."""
+    tokens, seconds = (pool.trials([name])[name].to_numpy().sum() for name in ("n_tokens", "seconds"))
+    return float(slots * tokens / seconds) if seconds else None

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dartlib.grading import GradingPool, extract_answer
 from dartlib.records import Query, Verdict
 
@@ -22,6 +24,7 @@ COLUMNS = [
     "near_miss", "no_answer_share", "cut_share", "odd_reference", "suspicion", "read",
 ]  # fmt: skip
 AGREEMENT = 0.3  # so many independent wrong trials rarely agree on one answer unless it is the right one
+USUAL = 0.95  # a teacher errs alike where the reference is right, too: only more agreement than there, mostly, is odd
 CUT = 0.5
 _ODD_REFERENCES = (
     ("empty", re.compile(r"\s*")),
@@ -49,11 +52,21 @@ def triage(queries: Sequence[Query], samples: pd.DataFrame, *, min_trials: int =
     )
     groups = dict(list(never.groupby("query_id")))
     chosen = [query for query in queries if query.query_id in groups]
+    agreement = max(AGREEMENT, _usual_agreement(samples, min_trials))
     with GradingPool(workers=workers, lenient=True) as grading:
-        rows = [_row(query, groups[query.query_id].sort_values("trial"), grading) for query in chosen]
+        rows = [_row(query, groups[query.query_id].sort_values("trial"), grading, agreement) for query in chosen]
     order = {name: place for place, name in enumerate(("grader", "reference", "query", "cut", "hard"))}
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.sort_values("suspicion", key=lambda kind: kind.map(order), kind="stable", ignore_index=True)
+
+
+def _usual_agreement(samples: pd.DataFrame, min_trials: int) -> float:
+    """How much wrong trials agree on one answer where others were right, at its USUAL quantile; 0 where nothing was."""
+    right = samples["verdict"] == Verdict.CORRECT.value
+    solved = samples[~right & samples["query_id"].isin(samples.loc[right, "query_id"])]
+    groups = [answers for _, answers in solved.groupby("query_id")["answer"] if len(answers) >= min_trials]
+    shares = [max(answers.value_counts(), default=0) / len(answers) for answers in groups]
+    return float(np.quantile(shares, USUAL, method="higher")) if shares else 0.0
 
 
 def odd_reference(query: Query) -> str:
@@ -64,7 +77,7 @@ def odd_reference(query: Query) -> str:
     return next((name for name, pattern in _ODD_REFERENCES if pattern.fullmatch(text)), "")
 
 
-def _row(query: Query, trials: pd.DataFrame, grading: GradingPool) -> dict[str, object]:
+def _row(query: Query, trials: pd.DataFrame, grading: GradingPool, agreement: float) -> dict[str, object]:
     lenient = [extract_answer(text, lenient=True) for text in trials["response"]]
     strict = Counter(answer for answer in trials["answer"] if isinstance(answer, str))
     top, count = strict.most_common(1)[0] if strict else (None, 0)
@@ -85,7 +98,7 @@ def _row(query: Query, trials: pd.DataFrame, grading: GradingPool) -> dict[str, 
         "cut_share": cut,
         "odd_reference": odd_reference(query),
     }
-    row["suspicion"] = _suspicion(query, row)
+    row["suspicion"] = _suspicion(query, row, agreement)
     row["read"] = _to_read(trials, lenient, near, top)
     return row
 
@@ -97,11 +110,11 @@ def _near_misses(query: Query, answers: Sequence[str | None], grading: GradingPo
     return {answer for answer, (_, verdict, _) in zip(distinct, graded, strict=True) if verdict is Verdict.CORRECT}
 
 
-def _suspicion(query: Query, row: dict[str, object]) -> str:
+def _suspicion(query: Query, row: dict[str, object], agreement: float) -> str:
     """``grader``, ``reference``, ``query``, ``cut`` or ``hard``: where to look first."""
     if row["near_misses"]:
         return "grader"
-    if row["odd_reference"] or float(str(row["top_share"])) >= AGREEMENT:
+    if row["odd_reference"] or float(str(row["top_share"])) > agreement:
         return "reference"
     if _REFERS_ELSEWHERE.search(query.query):
         return "query"

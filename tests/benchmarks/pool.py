@@ -30,28 +30,34 @@ SETTING = Setting("weights", "template", 1.6, 0.95, 2048, (), 1)
 LIMITS = {"count_seconds": (60.0, "s"), "peak_gb": (2.0, "GB")}
 
 
-def queries() -> list[Query]:
+def queries(count: int = QUERIES) -> list[Query]:
     rows = (
-        {"query": f"question {number}", "reference_answer": "7", "level": 1 + number % 5} for number in range(QUERIES)
+        {"query": f"question {number}", "reference_answer": "7", "level": 1 + number % 5} for number in range(count)
     )
     return make_queries(rows, source="bench", version="1")
 
 
-def fill(folder: Path, rows: int) -> int:
-    """Write the pool; returns the number of correct trials. Row i is trial i // QUERIES of query i % QUERIES."""
-    asked = queries()
+def fill(
+    folder: Path, rows: int, asked: list[Query], version: str = "bench", shard_rows: int = SHARD_ROWS, words: int = 0
+) -> int:
+    """Write the pool; returns the number of correct trials. Row i is trial i // n of query i % n, of n queries.
+
+    The queries' pass rates are spread evenly from 0 to 1. ``words`` of six letters make responses longer.
+    """
+    count = len(asked)
     writer = PoolWriter(folder, SETTING)
     writer.add_queries(asked)
     writer.flush()
     identities = pa.array([query.query_id for query in asked])
-    keys = pa.array([grader_key("bench", query) for query in asked])
+    keys = pa.array([grader_key(version, query) for query in asked])
     random = np.random.default_rng(1)
     correct = 0
-    for first in range(0, rows, SHARD_ROWS):
-        numbers = np.arange(first, min(rows, first + SHARD_ROWS))
-        right = random.random(len(numbers)) < (numbers % QUERIES) / QUERIES
+    letters = np.concatenate([random.integers(97, 123, (4096, 6)), np.full((4096, 1), 32)], axis=1).astype(np.uint8)
+    for first in range(0, rows, shard_rows):
+        numbers = np.arange(first, min(rows, first + shard_rows))
+        right = random.random(len(numbers)) < (numbers % count) / count
         correct += int(right.sum())
-        owner, trial = pa.array(numbers % QUERIES), pa.array(numbers // QUERIES)
+        owner, trial = pa.array(numbers % count), pa.array(numbers // count)
         answer = pa.array(np.where(right, "7", random.integers(10, 99, len(numbers)).astype(str)))
         text = pa.array(random.integers(0, 2**62, len(numbers)).astype(str))
         same = {"setting": SETTING.identity, "finish_reason": "stop", "engine": "bench", "reason": "number"}
@@ -62,9 +68,15 @@ def fill(folder: Path, rows: int) -> int:
             "logprob_sum": pa.nulls(len(numbers), pa.float64()),
             "seconds": pa.array(random.random(len(numbers))),
         }
-        columns |= {"response": pa.compute.binary_join_element_wise("So the answer is", answer, text, " ")}
+        if words:
+            filler = letters[random.integers(4096, size=(len(numbers), words))].reshape(len(numbers), -1)
+            ends = pa.array(np.arange(len(numbers) + 1) * filler.shape[1]).buffers()[1]
+            text = pa.LargeStringArray.from_buffers(len(numbers), ends, pa.py_buffer(filler.tobytes()))
+        said, space = (pa.scalar(each, text.type) for each in ("So the answer is", " "))
+        columns |= {"response": pa.compute.binary_join_element_wise(said, answer.cast(text.type), text, space)}
         columns |= {"verdict": pa.array(np.where(right, "correct", "wrong"))}
-        last = first + SHARD_ROWS
+        columns |= {"response_hash": pa.array(random.integers(10**11, 10**12, len(numbers)).astype(str))}
+        last = first + shard_rows
         for kind, record in (("trials", Trial), ("grades", Grade)):
             schema = schema_of(record)
             table = pa.table([columns[name] for name in schema.names], schema=schema)
@@ -80,11 +92,12 @@ def count(folder: Path) -> dict[str, float]:
     counts = pool.ledger(queries(), "bench").counts()
     found = {"count_seconds": time.monotonic() - started}
     found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    found |= {"trials": int(counts["trials"].sum()), "correct": int(counts["correct"].sum())}
+    found |= {name: sum(getattr(count, name) for count in counts.values()) for name in ("trials", "correct")}
     started = time.monotonic()
-    shown = pool.show(counts["query_id"][100])
+    name, (correct, trials) = list(counts.items())[100]
+    shown = pool.show(name)
     found["show_seconds"] = time.monotonic() - started
-    assert len(shown) == counts["trials"][100] and (shown["verdict"] == "correct").sum() == counts["correct"][100]
+    assert len(shown) == trials and (shown["verdict"] == "correct").sum() == correct
     started = time.monotonic()
     hard = pool.samples(
         columns=["trial", "level", "response"], where="level == 1 and verdict == 'correct' and trial < 9"
@@ -105,7 +118,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
-        correct = fill(Path(folder), options.rows)
+        correct = fill(Path(folder), options.rows, queries())
         size = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet")) / 1e9
         print(f"{options.rows:,} trials made in {time.monotonic() - started:.0f} s, {size:.2f} GB on disk")
         command = [sys.executable, __file__, "--count", folder]

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from _rows import json_path, paper_teacher, report, row
 
-from dartlib.lab import QuotaPolicy, SimulatedTeacher, Simulation, cut_by_policy, simulate
+from dartlib.lab import SimulatedTeacher, Simulation, cut_by_policy, simulate
+from dartlib.sampling import ConstantPolicy
 from dartlib.synthesis import prop2diff_quotas, uniform_quotas
 
 CAP, SLOTS, BATCH = 2048, 2048, 16_384
@@ -78,10 +79,10 @@ def measure(name: str, teacher: SimulatedTeacher, quotas: Mapping[str, int], slo
     throughput = TOKENS_PER_SECOND * slots / SLOTS
     _ = teacher.verdicts, teacher.spreads, teacher.offsets
     started = time.process_time()
-    run: Simulation = simulate(teacher, QuotaPolicy(quotas, CAP), slots=slots, tokens_per_second=throughput)
+    run: Simulation = simulate(teacher, ConstantPolicy(CAP, quota=quotas), slots=slots, tokens_per_second=throughput)
     rate = run.trials / (time.process_time() - started)
     least = run.least_possible
-    assert run.counted == cut_by_policy(teacher, QuotaPolicy(quotas, CAP)), "timing changed what counts"
+    assert run.counted == cut_by_policy(teacher, ConstantPolicy(CAP, quota=quotas)), "timing changed what counts"
     trials, seconds = reference_loop(teacher, quotas, CAP, slots, throughput)
     share = "busy_share" if name == "uniform" else f"busy_share_{name}"
     span = "makespan" if name == "uniform" else f"makespan_{name}"

@@ -16,23 +16,28 @@ that changes a cost by less than 2 %, as the other tails show; do not trust the 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _rows import SEED, json_path, report, row
 
 from dartlib.lab import (
-    QuotaPolicy,
     SimulatedTeacher,
     calibrated_lengths,
     calibrated_pass_rates,
     cut_by_policy,
     estimate_cost,
 )
-from dartlib.lab.calibration import QUERIES, calibrate_pass_rates, fit_tail
 from dartlib.published import load_published
+from dartlib.records import Counts
+from dartlib.sampling import ConstantPolicy
 from dartlib.synthesis import prop2diff_quotas, uniform_quotas
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from paper_calibration import QUERIES, calibrate_pass_rates, fit_tail  # noqa: E402
 
 CAPS = (256, 512, 1024, 2048, 4096, 8192)
 # Settings of figures 3 and 4, in the order of their points.
@@ -51,9 +56,9 @@ def held_out(tail: str, rates: np.ndarray) -> list[dict[str, Any]]:
     rows = []
     for strategy, quota in quotas.items():
         for cap in CAPS:
-            counted = cut_by_policy(teacher, QuotaPolicy(quota, cap))
-            cost = sum(trials for trials, _ in counted.values())
-            met = 100 * np.mean([found >= quota[name] for name, (_, found) in counted.items()])
+            counted = cut_by_policy(teacher, ConstantPolicy(cap, quota=quota))
+            cost = sum(count.trials for count in counted.values())
+            met = 100 * np.mean([count.correct >= quota[name] for name, count in counted.items()])
             published = float(figure_4[(strategy, "raw_samples", cap)])
             rows.append(row(f"{tail}_cost_{strategy}_{cap}", cost, published, "figure 4", "trials"))
             published = float(figure_4[(strategy, "achieving_ratio", cap)])
@@ -63,9 +68,9 @@ def held_out(tail: str, rates: np.ndarray) -> list[dict[str, Any]]:
     return rows + vrt_coverage(tail, teacher)
 
 
-def uniform_column(tail: str, counted: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
+def uniform_column(tail: str, counted: Mapping[str, Counts]) -> list[dict[str, Any]]:
     """Correct responses at the ranks of figure 1 under the largest cap, median of the 51 ranks around."""
-    found = np.array([correct for _, correct in counted.values()])
+    found = np.array([count.correct for count in counted.values()])
     column = load_published("responses_by_rank").query("strategy == 'uniform' and rank <= 1500")
     rows = []
     for rank, published in zip(column["rank"], column["value"], strict=True):

@@ -19,18 +19,11 @@ from typing import Any
 
 from _rows import SEED, json_path, paper_teacher, report, row
 
-from dartlib.lab import SimulatedTeacher, cut_by_policy, replay_teacher
-from dartlib.lab.replay import clairvoyant_trials
-from dartlib.synthesis import (
-    PosteriorStopping,
-    StoppingRule,
-    StrategyPolicy,
-    StrategySettings,
-    fit_priors,
-    judge,
-    read_pass_rates,
-)
-from dartlib.synthesis.stopping import Judgement
+from dartlib.lab import SimulatedTeacher, cut_by_policy, judge, replay_teacher
+from dartlib.lab.replay import Judgement, clairvoyant_trials
+from dartlib.records import Counts
+from dartlib.synthesis import StoppingRule, StrategyPolicy, StrategySettings, fit_priors, read_pass_rates
+from dartlib.synthesis.stopping import PosteriorStopping
 
 CAP, DIFFICULTY_TRIALS = 2048, 16
 CAPS = (256, 512, 1024, 1536, 2048, 3072)
@@ -47,7 +40,9 @@ def judged(
 ) -> tuple[Judgement, int]:
     """One rule's judgement and the clairvoyant's trials for the same responses."""
     settings = StrategySettings(("uniform",), DIFFICULTY_TRIALS, 1, quota, 1, cap)
-    counts = {name: (sum(draws[:DIFFICULTY_TRIALS]), DIFFICULTY_TRIALS) for name, draws in teacher.verdicts.items()}
+    counts = {
+        name: Counts(sum(draws[:DIFFICULTY_TRIALS]), DIFFICULTY_TRIALS) for name, draws in teacher.verdicts.items()
+    }
     stopping = None if rule is None else PosteriorStopping(rule, fit_priors(counts, {}))
     counted = cut_by_policy(teacher, StrategyPolicy(settings, stopping=stopping))
     return judge(counted, dict.fromkeys(counted, quota), hardest), clairvoyant_trials(teacher, counted)

@@ -21,10 +21,9 @@ from _rows import json_path, report, row
 
 from dartlib.engines import Completion, Engine, SamplingParameters, open_engine, run
 from dartlib.grading import GradingPool
-from dartlib.lab import QuotaPolicy
 from dartlib.queries import build_ladder, get_template
 from dartlib.records import Query, Verdict
-from dartlib.sampling import SamplingReport, sample
+from dartlib.sampling import ConstantPolicy, SamplingReport, sample
 
 TEMPLATE = get_template("ladder-fewshot")
 SAMPLING = SamplingParameters(temperature=0.5, top_p=1.0, max_tokens=64, stop=TEMPLATE.stop)
@@ -76,7 +75,7 @@ class Recorder:
 def ours(engine: Engine, queries: list[Query], seed: int, folder: Path) -> tuple[Recorder, SamplingReport]:
     """`sample` until every quota or the cap is met."""
     recorder = Recorder(engine)
-    policy = QuotaPolicy({query.query_id: QUOTA for query in queries}, CAP)
+    policy = ConstantPolicy(CAP, quota=QUOTA)
     done = sample(
         queries,
         engine=recorder,

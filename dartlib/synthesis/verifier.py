@@ -17,6 +17,7 @@ import numpy as np
 from dartlib.records import QueryOutcome
 from dartlib.statistics import bootstrap_interval
 
+WIDEST_TOLD = 0.5  # an estimate with a wider interval than this says nothing
 FAIL_RATE_BINS = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
 ASSUMPTIONS = (
     "assuming that the verifier errs on these responses as it did on the labelled ones of its card, equally often at "
@@ -135,8 +136,9 @@ def right_share_table(shares: Sequence[RightShare]) -> str:
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for one in shares:
-        lines.append(
-            f"| {one.low_fail_rate:g} to {one.high_fail_rate:g} | {one.queries} | {one.trials} | {one.accepted} "
-            f"| {one.share:.1%} ({one.low:.1%} to {one.high:.1%}) |"
-        )
+        told = f"{one.share:.1%} ({one.low:.1%} to {one.high:.1%})"
+        if one.high - one.low > WIDEST_TOLD:
+            told = f"not known: anything from {one.low:.1%} to {one.high:.1%}"
+        bin_name = f"{one.low_fail_rate:g} to {one.high_fail_rate:g}"
+        lines.append(f"| {bin_name} | {one.queries} | {one.trials} | {one.accepted} | {told} |")
     return "\n".join(lines)

@@ -3,8 +3,8 @@
 From rank 1,250 on (hardest first) figure 1 gives two readings of the pass rate: VRT responses out of 52 trials and
 Prop2Diff responses, which are the truncated 192 x fail rate. Below rank 1,250 the paper's unknown cap hides it, so
 those ranks come from a tail model: a zero-inflated beta population fitted on the ranks above. The result is frozen
-in ``published/calibrated_pass_rates.csv``; a test makes it again. The Uniform column, figure 4 and the coverage
-of VRT are not used here: they are what the simulation is held against.
+in ``published/calibrated_pass_rates.csv``; a test makes it again from this module. The Uniform column, figure 4 and
+the coverage of VRT are not used here: they are what the simulation is held against.
 """
 
 from __future__ import annotations
@@ -90,23 +90,3 @@ def calibrate_pass_rates(tail: ZeroInflatedBeta) -> FloatArray:
     # Where model and figure meet, the model may not run above the first read rate.
     result[: FIRST_RANK - 1] = np.minimum(betaincinv(tail.a, tail.b, inside), rates[0])
     return np.asarray(np.round(result, 9), dtype=np.float64)
-
-
-def calibrated_pass_rates() -> FloatArray:
-    """The frozen rates of the 14,973 queries, hardest first."""
-    return load_published("calibrated_pass_rates")["value"].to_numpy(dtype=np.float64)
-
-
-def calibrated_lengths(pass_rates: FloatArray) -> FloatArray:
-    """Mean response tokens of each query: linear in its fail rate.
-
-    The two coefficients meet the means of the published sets: 273.8 tokens (Uniform: every query weighs the same)
-    and 480.3 (Hard: weight proportional to the fail rate). Wrong responses are taken to be as long as correct ones.
-    """
-    sizes = load_published("sizes").set_index(["data", "quantity"])["value"]
-    uniform = float(sizes[("DART-Math-Uniform", "mean response tokens")])
-    hard = float(sizes[("DART-Math-Hard", "mean response tokens")])
-    fail = 1 - pass_rates
-    average, weighted = fail.mean(), (fail**2).sum() / fail.sum()
-    slope = (hard - uniform) / (weighted - average)
-    return np.asarray(uniform + slope * (fail - average), dtype=np.float64)
