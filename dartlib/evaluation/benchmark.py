@@ -70,6 +70,7 @@ def evaluate(
         policy=_OneTrial(),
         pool_folder=output_folder / "pool",
         lenient_grading=True,
+        allow_unusable=True,  # judged below, over all items
         log=log,
     )
     items = open_pool(report.pool).samples(queries, LENIENT_GRADER_VERSION)[ITEM_COLUMNS]

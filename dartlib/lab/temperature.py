@@ -69,6 +69,7 @@ def search_temperature(
             sampling_seed=sampling_seed,
             policy=FirstCorrect(cap),
             pool_folder=pool_folder,
+            allow_unusable=True,  # at the hot end of a grid that is a finding
             log=log,
         )
         frame = open_pool(report.pool).samples(queries, GRADER_VERSION)
