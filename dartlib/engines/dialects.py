@@ -11,7 +11,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -34,11 +34,7 @@ _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticErro
 
 
 def api_base(address: str) -> str:
-    """The base URL of the API for an address as people write it: bare, with any version, or with a whole route.
-
-    >>> api_base("http://host:8000"), api_base("https://host/openai/v1/chat/completions")
-    ('http://host:8000/v1', 'https://host/openai/v1')
-    """
+    """The base URL of the API for an address as people write it: bare, with any version, or with a whole route."""
     try:
         url = httpx.URL(address.strip())
     except httpx.InvalidURL as error:
@@ -158,17 +154,20 @@ def _asked_rest(headers: httpx.Headers) -> float:
 
 def read_models(reply: Mapping[str, Any]) -> list[str]:
     """The names in a reply of the models route."""
-    data = reply.get("data")
-    entries = data if isinstance(data, list) else []
-    return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id")]
+    entries = reply.get("data")
+    return (
+        [str(one["id"]) for one in entries if isinstance(one, dict) and "id" in one]
+        if isinstance(entries, list)
+        else []
+    )
 
 
-def read_tokens(reply: Mapping[str, Any]) -> Sequence[int]:
-    """Token ids of a tokenize reply; EngineError when it holds none: an empty prompt must never be sent."""
+def read_tokens(reply: Mapping[str, Any]) -> list[int]:
+    """Token ids of a tokenize reply, none where it holds something else."""
     tokens = reply.get("tokens")
-    if not isinstance(tokens, list) or not tokens or not all(type(token) is int and token >= 0 for token in tokens):
-        raise EngineError("the server's /tokenize reply holds no tokens")
-    return tokens
+    if isinstance(tokens, list) and all(type(token) is int and token >= 0 for token in tokens):
+        return tokens
+    return []
 
 
 def read_completion(reply: Mapping[str, Any], limit: int, seconds: float) -> Completion:

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from dartlib.engines import dialects
 from dartlib.engines.protocol import Completion, EngineBusy, EngineError, EngineLost, SamplingParameters, checked
 
 SLOTS_PER_ENDPOINT = 64  # for servers we know nothing about; vLLM's own default takes more, small servers fewer
-REQUEST_SECONDS = 600.0  # a reply comes in one piece, so this bounds a whole request
+REQUEST_SECONDS = 600.0  # for a reply in one piece; one that comes drop by drop has twice the time
 _FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.5, 5.0
 # A rate limit makes the pace this much slower, each good reply a little faster: together they settle near the limit.
 _SLOWER, _FASTER = 1.3, 0.985
@@ -89,20 +89,16 @@ class EndpointEngine:
             return text
         endpoint = await self._choose()
         body = {"model": self._model, "prompt": text, "add_special_tokens": True}
-        return dialects.read_tokens(await self._post(endpoint, dialects.tokenize_url(endpoint.url), body))
+        tokens = dialects.read_tokens(await self._post(endpoint, dialects.tokenize_url(endpoint.url), body))
+        if not tokens:
+            raise EngineError("the server's /tokenize reply holds no tokens")
+        return tokens
 
     async def complete(self, prompt: Sequence[int] | str, sampling: SamplingParameters, seed: int) -> Completion:
         """Answer one prompt by the endpoint with the fewest requests in flight; one attempt, raises EngineError."""
-        body: dict[str, Any] = {
-            "model": self._model,
-            "prompt": prompt if isinstance(prompt, str) else list(prompt),
-            "seed": seed,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-        }
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
+        body = {"model": self._model, "prompt": prompt, "seed": seed} | asdict(sampling)
+        if not sampling.stop:
+            del body["stop"]
         if self._logprobs:
             body["logprobs"] = 0
         endpoint = await self._choose()
@@ -110,7 +106,8 @@ class EndpointEngine:
         try:
             answer = await self._post(endpoint, f"{endpoint.url}/completions", body)
         except EngineError as error:
-            if error.retryable or endpoint.answered or not _learns_from(endpoint, body, str(error)):
+            refused = not (error.retryable or endpoint.answered or isinstance(error, EngineLost))
+            if not (refused and _learns_from(endpoint, body, str(error))):
                 raise
             raise EngineError(f"{error}; asking in another way from now on") from None
         completion = dialects.read_completion(answer, sampling.max_tokens, time.monotonic() - started)
@@ -133,23 +130,19 @@ class EndpointEngine:
         endpoint.next_at = max(endpoint.next_at, sent) + endpoint.interval
         kept = {name: value for name, value in body.items() if name not in endpoint.left_out}
         try:
-            async with endpoint.client.stream("POST", url, json=kept) as response:
+            async with (
+                asyncio.timeout(2 * (endpoint.client.timeout.read or math.inf)),
+                endpoint.client.stream("POST", url, json=kept) as response,
+            ):
                 received = await dialects.read_body(response)
             reply = dialects.read_object(response, received, answered=endpoint.answered)
-        except EngineError as error:
-            if isinstance(error, EngineBusy):
-                self._slow_down(endpoint, sent, error)
-            elif error.retryable:
+        except (EngineError, httpx.HTTPError, TimeoutError) as error:
+            failure = _as_engine_error(error, url, endpoint.answered)
+            if isinstance(failure, EngineBusy):
+                self._slow_down(endpoint, sent, failure)
+            elif failure.retryable:
                 endpoint.failed(time.monotonic())
-            raise
-        except httpx.HTTPError as error:
-            endpoint.failed(time.monotonic())
-            reason = f"{url}: {type(error).__name__} {error}".strip()
-            if not (endpoint.answered and isinstance(error, httpx.NetworkError)):
-                raise EngineError(reason) from None
-            busy = EngineBusy(reason, 0.0)  # small servers reset the connections that they cannot take
-            self._slow_down(endpoint, sent, busy)
-            raise busy from None
+            raise failure from None
         finally:
             endpoint.in_flight -= 1
             if is_probe:
@@ -157,12 +150,12 @@ class EndpointEngine:
         endpoint.failures = 0
         return reply
 
-    def _slow_down(self, endpoint: _Endpoint, sent: float, error: EngineBusy) -> None:
+    def _slow_down(self, endpoint: _Endpoint, sent: float, busy: EngineBusy) -> None:
         """Rest as asked and go on more slowly, said once; all that was sent before counts as one event."""
         now = time.monotonic()
-        endpoint.next_at = max(endpoint.next_at, now + error.seconds)
+        endpoint.next_at = max(endpoint.next_at, now + busy.seconds)
         if not endpoint.interval:
-            self._say(f"going on more slowly: {error}")
+            self._say(f"going on more slowly: {busy}")
         if sent >= endpoint.slowed_at:
             endpoint.slowed_at = now
             endpoint.interval = min(_LONGEST_INTERVAL, _SLOWER * (endpoint.interval or 1 / max(endpoint.in_flight, 1)))
@@ -179,6 +172,15 @@ class EndpointEngine:
             await asyncio.sleep(min(0.1, min(endpoint.free_at() for endpoint in self._endpoints) - now))
 
 
+def _as_engine_error(error: Exception, url: str, answered: bool) -> EngineError:
+    """A failed request in our terms. Small servers reset the connections that they cannot take."""
+    if isinstance(error, EngineError):
+        return error
+    reason = f"{url}: {type(error).__name__} {error}".strip()
+    is_reset = answered and isinstance(error, httpx.NetworkError)
+    return EngineBusy(reason, _FIRST_REST_SECONDS) if is_reset else EngineError(reason)
+
+
 def _learns_from(endpoint: _Endpoint, body: Mapping[str, Any], refusal: str) -> bool:
     """True when a first request was refused that can be put in another way: without an optional field, or as text."""
     optional = {"seed"} | ({"top_p"} if body["top_p"] == 1 else set())  # 1 is what servers take when nothing is said
@@ -191,14 +193,12 @@ def _learns_from(endpoint: _Endpoint, body: Mapping[str, Any], refusal: str) -> 
 
 def _dialect(endpoint: _Endpoint, body: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
     """One line that says how this server is spoken to and what its replies hold."""
+    prompts = "text" if isinstance(body["prompt"], str) else "token ids"
     counted = dialects.token_count(answer, body["max_tokens"]) is not None
-    parts = [
-        f"prompts as {'text' if isinstance(body['prompt'], str) else 'token ids'}",
-        "tokens as it counts them" if counted else f"tokens estimated, {dialects.BYTES_PER_TOKEN} bytes each",
-        "ends as it states them" if dialects.stated_end(answer) is not None else "ends told by the number of tokens",
-        *(f"{name} left out" for name in sorted(endpoint.left_out)),
-    ]
-    return f"{endpoint.url}: model {body['model']}, {', '.join(parts)}"
+    tokens = "as it counts them" if counted else f"estimated, {dialects.BYTES_PER_TOKEN} bytes each"
+    ends = "told by the number of tokens" if dialects.stated_end(answer) is None else "as it states them"
+    without = "".join(f", {name} left out" for name in sorted(endpoint.left_out))
+    return f"{endpoint.url}: model {body['model']}, prompts as {prompts}, tokens {tokens}, ends {ends}{without}"
 
 
 async def connect(
@@ -252,10 +252,13 @@ async def _agree_on_model(endpoints: Sequence[_Endpoint], wanted: str, say: Call
     down: list[str] = []
     for endpoint in endpoints:
         try:
-            name = served[endpoint.url] = _choose_model(endpoint, wanted, await _served_models(endpoint))
-            endpoint.tokenizes = await _can_tokenize(endpoint, name)
+            names = dialects.read_models(await _asked(endpoint, f"{endpoint.url}/models"))
+            name = served[endpoint.url] = _choose_model(endpoint, wanted, names)
+            question = {"model": name, "prompt": "1 + 1 ="}
+            tokens = dialects.read_tokens(await _asked(endpoint, dialects.tokenize_url(endpoint.url), question))
+            endpoint.tokenizes = bool(tokens)  # llama.cpp's route reads another field, and answers with none
         except (httpx.HTTPError, EngineError) as error:
-            if isinstance(error, EngineError) and not error.retryable:
+            if isinstance(error, EngineLost):
                 raise
             down.append(f"{endpoint.url} does not answer ({type(error).__name__} {error})")
             endpoint.failed(time.monotonic())
@@ -271,36 +274,22 @@ async def _agree_on_model(endpoints: Sequence[_Endpoint], wanted: str, say: Call
 
 def _choose_model(endpoint: _Endpoint, wanted: str, names: Sequence[str]) -> str:
     """The wanted model, or the only one there is. Of several none is taken: one of them may make embeddings."""
-    listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    if wanted and (wanted in names or not names):
+    if wanted in names or (wanted and not names):
         return wanted
-    if wanted:
-        raise EngineLost(f"{endpoint.url} serves {listed}, not {wanted!r}")
-    if len(names) != 1:
-        what = f"serves {len(names)} models ({listed})" if names else "does not say which model it serves"
-        raise EngineLost(f"{endpoint.url} {what}: name one with the model (MODEL in a notebook)")
-    return names[0]
+    if len(names) == 1 and not wanted:
+        return names[0]
+    listed = ", ".join(names[:20]) + ", …" * (len(names) > 20) if names else "models that it does not list"
+    hint = f", not {wanted!r}" if wanted else ": name one with the model (MODEL in a notebook)"
+    raise EngineLost(f"{endpoint.url} serves {listed}{hint}")
 
 
-async def _served_models(endpoint: _Endpoint) -> list[str]:
-    """The models a server lists; none where it has no such list."""
-    response = await endpoint.client.get(f"{endpoint.url}/models", timeout=10.0)
-    if response.status_code in (404, 405, 501):
-        return []
+async def _asked(endpoint: _Endpoint, url: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """What a server says of itself; nothing where it lacks the route, or answers with something else."""
+    method = "GET" if body is None else "POST"
+    response = await endpoint.client.request(method, url, json=body, timeout=10.0)
     try:
-        return dialects.read_models(dialects.read_object(response, response.content, answered=False))
+        return dialects.read_object(response, response.content, answered=False)
     except EngineError:
-        if response.status_code == 200:
-            return []
+        if body is not None or response.status_code in (200, 404, 405, 501):
+            return {}
         raise
-
-
-async def _can_tokenize(endpoint: _Endpoint, model: str) -> bool:
-    """True where the tokenize route is vLLM's. Others have one that reads other fields and answers with nothing."""
-    response = await endpoint.client.post(
-        dialects.tokenize_url(endpoint.url), json={"model": model, "prompt": "1 + 1 ="}, timeout=10.0
-    )
-    try:
-        return bool(dialects.read_tokens(dialects.read_object(response, response.content, answered=False)))
-    except EngineError:
-        return False

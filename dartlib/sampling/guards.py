@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from pathlib import Path
@@ -29,18 +30,14 @@ class Guards:
 
     def __init__(self, pool: Path) -> None:
         self.verdicts: Counter[str] = Counter()
-        self.failed_requests = 0
-        self.last_failure = ""
-        self.allow_unusable = False
+        self.failed_requests, self.last_failure, self.allow_unusable = 0, "", False
         self._pool = pool
         self._unusable: deque[Trial] = deque(maxlen=3)  # the last ones
-        self._ever_answered = False
-        self._failing_since: float | None = None
-        self._failures = 0  # since the last usable reply
+        self._patience, self._failing_since, self._failures = FIRST_PATIENCE_SECONDS, math.inf, 0
 
     def note_reply(self) -> None:
         """A usable reply came: the engine works."""
-        self._ever_answered, self._failing_since, self._failures = True, None, 0
+        self._patience, self._failing_since, self._failures = PATIENCE_SECONDS, math.inf, 0
 
     def check_failure(self, error: EngineError, outstanding: int) -> None:
         """Stop when the engine is lost, or nothing but failures came for so long, over all queries.
@@ -50,17 +47,13 @@ class Guards:
         now = time.monotonic()
         self.last_failure = str(error)
         self._failures += 1
-        self._failing_since = self._failing_since or now
-        patience = PATIENCE_SECONDS if self._ever_answered else FIRST_PATIENCE_SECONDS
-        if isinstance(error, EngineBusy):
-            patience = max(patience, 5 * error.seconds)
+        self._failing_since = min(self._failing_since, now)
+        seconds = now - self._failing_since
+        patience = max(self._patience, 5 * error.seconds) if isinstance(error, EngineBusy) else self._patience
         if isinstance(error, EngineLost):
             raise SamplingError(f"the engine cannot answer: {error}")
-        if now - self._failing_since > patience and self._failures >= outstanding:
-            raise SamplingError(
-                f"the engine gave no usable reply for {now - self._failing_since:.0f} s; "
-                f"the last failure was: {error}; once it is mended, run again to go on"
-            )
+        if seconds > patience and self._failures >= outstanding:
+            raise SamplingError(f"the engine gave no usable reply for {seconds:.0f} s; the last failure was: {error}")
 
     def note_verdict(self, trial: Trial, verdict: Verdict) -> None:
         """Count a verdict and keep what an example needs."""
