@@ -399,3 +399,47 @@ def test_mostly_unusable_replies_stop_the_run_early_with_three_examples(tmp_path
 def test_a_share_that_may_be_chance_or_comes_late_stops_nothing(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Rambling, "share", 4)
     assert draw_stub(tmp_path, Rambling(slots=4), monkeypatch).finished == 30
+
+
+@pytest.mark.slow
+def test_notebook_02_fails_while_queries_are_stuck_and_the_same_call_completes_it(tmp_path: Path) -> None:
+    """One of twelve problems is refused for good: everything else is drawn, told, and kept for the next run."""
+    import papermill
+
+    problems = tmp_path / "problems.jsonl"
+    rates = [round(0.3 + n / 20, 2) for n in range(12)]
+    rows = [{"query": query.query, "reference_answer": "7"} for query in numbered_queries(rates)]
+    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    refuses = True
+
+    def behave(number: int, body: dict[str, Any]) -> tuple[int, Any]:
+        if refuses and "number 3 " in body["prompt"]:
+            return 400, {"error": {"message": "this prompt is too long for me"}}
+        return right_answers(number, body)
+
+    server = FakeServer(behave)
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    parameters = {
+        "QUERIES": str(problems),
+        "ENGINE": server.url,
+        "RUN_FOLDER": str(tmp_path),
+        "STAGE_FOLDER": str(stage),
+    }
+    parameters |= {"DIFFICULTY_TRIALS": 4, "VRT_TRIALS": 4, "UNIFORM_QUOTA": 2, "PROP2DIFF_QUOTA": 3, "TRIAL_CAP": 8}
+
+    def execute() -> None:
+        notebook = TESTS.parent / "notebooks" / "02_synthesis.ipynb"
+        options: dict[str, Any] = {"kernel_name": "python3", "progress_bar": False, "cwd": str(tmp_path)}
+        papermill.execute_notebook(str(notebook), str(tmp_path / "executed.ipynb"), parameters, **options)
+
+    with pytest.raises(papermill.PapermillExecutionError, match="1 queries are stuck"):
+        execute()
+    first = json.loads((stage / "metrics.json").read_text())
+    assert first["stuck"] == 1 and "too long for me" in (tmp_path / "executed.ipynb").read_text()
+    refuses = False
+    asked = len(server.bodies)
+    execute()
+    server.stop()
+    assert json.loads((stage / "metrics.json").read_text())["stuck"] == 0
+    assert {"number 3 " in body["prompt"] for body in server.bodies[asked:]} == {True}

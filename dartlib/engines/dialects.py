@@ -22,8 +22,8 @@ MAX_REPLY_BYTES = 64 * 2**20
 LONGEST_ASKED_REST = 600.0  # a server that asks for a longer rest is asked again after this one
 BYTES_PER_TOKEN = 4  # of English text, where a server does not count
 _RATE_LIMIT_REST = 1.0  # where a server does not say how long to wait
-_RETRYABLE_STATUS = (408, 425, 429)  # of the 4xx
-_HOPELESS_STATUS = (401, 402, 403, 404, 405)  # from a server that has not answered yet
+_HOPELESS_STATUS = (401, 402, 403, 404, 405)  # from a server that has not answered yet; else they pass, as these:
+_PASSING_STATUS = (*_HOPELESS_STATUS, 408, 425, 429)
 _STOP = ("stop", "eos", "eos_token", "stop_sequence", "stop_token", "stop_string", "end_turn", "complete", "completed")
 _LENGTH = ("length", "max_tokens", "max_length", "max_output_tokens", "model_length")
 _REASONS = dict.fromkeys(_STOP, "stop") | dict.fromkeys(_LENGTH, "length") | {"content_filter": "content_filter"}
@@ -39,8 +39,8 @@ def api_base(address: str) -> str:
         url = httpx.URL(address.strip())
     except httpx.InvalidURL as error:
         raise EngineLost(f"{address!r} is no address ({error}): write http://host:port/v1") from None
-    if url.query or url.fragment or not url.host:
-        raise EngineLost(f"{address!r} cannot be used: write http://host:port/v1, without ? or #")
+    if url.query or url.fragment or url.userinfo or not url.host:
+        raise EngineLost(f"{url!r} cannot be used: write http://host:port/v1, without ?, # or a password")
     path = _ROUTE.sub("", url.path.rstrip("/")).rstrip("/")
     return str(url.copy_with(path=path if _VERSION.search(path) else f"{path}/v1"))
 
@@ -77,9 +77,7 @@ def read_object(response: httpx.Response, body: bytes, *, answered: bool) -> Map
 
     ``answered``: this server has given good completions, so what seems hopeless is a passing fault.
     """
-    where = f"{response.url}"
-    reply = _parsed(body)
-    status = response.status_code
+    where, status, reply = str(response.url), response.status_code, _parsed(body)
     error = reply.get("error") if isinstance(reply, dict) else None
     if status == 200 and error and not reply.get("choices"):  # some send their errors with status 200
         code = error.get("code") if isinstance(error, dict) else None
@@ -92,8 +90,7 @@ def read_object(response: httpx.Response, body: bytes, *, answered: bool) -> Map
             words += "; a server with the completions route is needed (chat-only servers cannot be used)"
         if status in _HOPELESS_STATUS and not answered:
             raise EngineLost(words)
-        passing = status >= 500 or status in _RETRYABLE_STATUS or status in _HOPELESS_STATUS
-        raise EngineError(words, retryable=passing)
+        raise EngineError(words, retryable=status >= 500 or status in _PASSING_STATUS)
     if reply is None:
         raise EngineError(f"{where}: the reply is not JSON: {_words(reply, body)}")
     if not isinstance(reply, dict):
@@ -113,24 +110,20 @@ def _parsed(body: bytes) -> Any:
 
 def _joined(stream: str) -> dict[str, Any] | None:
     """One reply from the parts of a stream; None when it ended before the server said that it was over."""
-    text, reason, usage, over = "", None, None, False
+    text, reason, usage = "", None, None
     for line in stream.split("\n"):
-        if not line.startswith("data:"):
-            continue
         data = line.removeprefix("data:").strip()
         if data == "[DONE]":
-            over = True
+            reason = reason or ""
             break
-        part = json.loads(data)
+        part = json.loads(data) if line.startswith("data:") else {}
         if part.get("error"):
             return {"error": part["error"]}
         usage = part.get("usage") or usage
         for choice in part.get("choices") or ():
             text += choice.get("text") or ""
             reason = choice.get("finish_reason") or reason
-    if not (over or reason):
-        return None
-    return {"choices": [{"text": text, "finish_reason": reason}], "usage": usage}
+    return None if reason is None else {"choices": [{"text": text, "finish_reason": reason or None}], "usage": usage}
 
 
 def _words(reply: Any, body: bytes) -> str:

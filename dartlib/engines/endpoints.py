@@ -169,7 +169,7 @@ class EndpointEngine:
                 return min(free, key=lambda one: (one.failures == 0, one.in_flight, one.last_used))
             if cause := self._cause_of_death():
                 raise EngineLost(cause)
-            await asyncio.sleep(min(0.1, min(endpoint.free_at() for endpoint in self._endpoints) - now))
+            await asyncio.sleep(max(0.02, min(0.1, *(endpoint.free_at() - now for endpoint in self._endpoints))))
 
 
 def _as_engine_error(error: Exception, url: str, answered: bool) -> EngineError:

@@ -25,8 +25,8 @@ def open_engine(
     ``engine`` is ``"vllm"`` (a server child), ``"local"`` (transformers in this process), ``"auto"`` (vLLM if a
     server starts and answers, else local, with a line saying why) or comma-separated addresses of
     OpenAI-compatible servers, ``"http://host:port/v1"``. ``model`` is ``"embedded"``, a folder or a Hub id; for
-    servers it is the served name, or ``"auto"`` or ``"embedded"`` to ask them. ``api_key_variable`` is the name of the
-    environment variable that holds the servers' key.
+    servers it is the served name, or ``"auto"`` or ``"embedded"`` for the only one they have. ``api_key_variable``
+    is the name of the environment variable that holds the servers' key.
 
     Raises EngineError or ModelError, one line with the fix.
     """
