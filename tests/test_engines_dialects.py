@@ -247,6 +247,10 @@ def test_a_stream_nobody_asked_for_is_read_and_not_waited_for(opened) -> None:
     cut = opened(FakeServer(lambda number, body: Sent(200, broken, {"Content-Type": "text/event-stream"})))
     with pytest.raises(EngineError, match="not JSON"):
         run(run_connected(cut, []).complete("2 + 2 =", STOP, 0))
+    chat = b'data: {"choices": [{"delta": {"content": "4"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    chatty = opened(FakeServer(lambda number, body: Sent(200, chat)))
+    with pytest.raises(EngineError, match="not JSON: data: .*delta"):
+        run(run_connected(chatty, []).complete("2 + 2 =", STOP, 0))
     late = b'data: {"choices": [{"text": " The"}]}\n\ndata: {"error": {"message": "GPU gone", "code": 503}}\n\n'
     failing = opened(FakeServer(lambda number, body: Sent(200, late)))
     with pytest.raises(EngineError, match="HTTP 503, GPU gone"):
@@ -264,6 +268,7 @@ def test_a_stream_nobody_asked_for_is_read_and_not_waited_for(opened) -> None:
         ("http://host/v1/completions", "http://host/v1", "http://host/tokenize"),
         ("http://host/api/v1/chat/completions/", "http://host/api/v1", "http://host/api/tokenize"),
         ("http://host/llm", "http://host/llm/v1", "http://host/llm/tokenize"),
+        ("http://host/v1/chat", "http://host/v1", "http://host/tokenize"),
     ],
 )
 def test_addresses_as_people_write_them(address: str, base: str, tokenize: str) -> None:

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -357,7 +358,7 @@ def fail(number: int, first: int, last: int) -> None:
         raise EngineError("a stub outage")
 
 
-def draw_stub(pool: Path, engine: StubEngine, monkeypatch, **options: Any):
+def draw_stub(pool: Path, engine, monkeypatch, **options: Any):
     monkeypatch.setattr(runner, "FIRST_RETRY_SECONDS", 0.05)
     return sample(
         numbered_queries([0.5] * 30),
@@ -370,6 +371,31 @@ def draw_stub(pool: Path, engine: StubEngine, monkeypatch, **options: Any):
         log=lambda line: None,
         **options,
     )
+
+
+def test_a_server_that_is_away_for_a_while_makes_no_query_stuck(tmp_path: Path, monkeypatch) -> None:
+    """Requests that meet no server are no attempts, and the pace afterwards is that of before."""
+    monkeypatch.setattr(runner, "MAX_ATTEMPTS", 3)
+    monkeypatch.setattr(runner, "FIRST_RETRY_SECONDS", 0.05)
+
+    def behave(number: int, body: dict[str, Any]) -> tuple[int, Any]:
+        if number == 40:
+            threading.Thread(target=restart).start()
+        time.sleep(0.02)
+        return right_answers(number, body)
+
+    def restart() -> None:
+        server.stop()
+        time.sleep(3)
+        server.start()
+
+    server = FakeServer(behave)
+    engine = run(endpoints.connect([server.url], slots=16, say=lambda line: None))
+    started = time.monotonic()
+    report = draw_stub(tmp_path, engine, monkeypatch)
+    server.stop()
+    assert report.stuck == [] and report.finished == 30 and report.trials_new > 80
+    assert 3 < time.monotonic() - started < 15
 
 
 class Rambling(StubEngine):

@@ -27,7 +27,7 @@ _PASSING_STATUS = (*_HOPELESS_STATUS, 408, 425, 429)
 _STOP = ("stop", "eos", "eos_token", "stop_sequence", "stop_token", "stop_string", "end_turn", "complete", "completed")
 _LENGTH = ("length", "max_tokens", "max_length", "max_output_tokens", "model_length")
 _REASONS = dict.fromkeys(_STOP, "stop") | dict.fromkeys(_LENGTH, "length") | {"content_filter": "content_filter"}
-_ROUTE = re.compile(r"/(?:chat/completions|completions|completion|models|tokenize|embeddings)$")
+_ROUTE = re.compile(r"/(?:chat/completions|chat|completions|completion|models|tokenize|embeddings)$")
 _VERSION = re.compile(r"/v\d\w*(?=/|$)")
 _STREAM_END = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
@@ -110,7 +110,7 @@ def _parsed(body: bytes) -> Any:
 
 def _joined(stream: str) -> dict[str, Any] | None:
     """One reply from the parts of a stream; None when it ended before the server said that it was over."""
-    text, reason, usage = "", None, None
+    text, reason, usage = None, None, None
     for line in stream.split("\n"):
         data = line.removeprefix("data:").strip()
         if data == "[DONE]":
@@ -121,7 +121,7 @@ def _joined(stream: str) -> dict[str, Any] | None:
             return {"error": part["error"]}
         usage = part.get("usage") or usage
         for choice in part.get("choices") or ():
-            text += choice.get("text") or ""
+            text = (text or "") + choice["text"]
             reason = choice.get("finish_reason") or reason
     return None if reason is None else {"choices": [{"text": text, "finish_reason": reason or None}], "usage": usage}
 

@@ -23,7 +23,8 @@ from dartlib.engines.protocol import Completion, EngineBusy, EngineError, Engine
 SLOTS_PER_ENDPOINT = 64  # for servers we know nothing about; vLLM's own default takes more, small servers fewer
 REQUEST_SECONDS = 600.0  # for a reply in one piece; one that comes drop by drop has twice the time
 _FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.5, 5.0
-# A rate limit makes the pace this much slower, each good reply a little faster: together they settle near the limit.
+# A rate limit makes the pace this much slower, each good reply (and second of waiting for one) a little faster:
+# together they settle near the limit.
 _SLOWER, _FASTER = 1.3, 0.985
 _LONGEST_INTERVAL = 60.0
 
@@ -115,7 +116,7 @@ class EndpointEngine:
         if not endpoint.answered:
             self._say(_dialect(endpoint, body, answer))
         endpoint.answered = True
-        endpoint.interval *= _FASTER
+        endpoint.interval *= _FASTER ** (1 + endpoint.interval)
         return completion
 
     async def close(self) -> None:
@@ -139,7 +140,7 @@ class EndpointEngine:
         except (EngineError, httpx.HTTPError, TimeoutError) as error:
             failure = _as_engine_error(error, url, endpoint.answered)
             if isinstance(failure, EngineBusy):
-                self._slow_down(endpoint, sent, failure)
+                self._slow_down(endpoint, sent, failure, is_reset=isinstance(error, httpx.NetworkError))
             elif failure.retryable:
                 endpoint.failed(time.monotonic())
             raise failure from None
@@ -150,15 +151,15 @@ class EndpointEngine:
         endpoint.failures = 0
         return reply
 
-    def _slow_down(self, endpoint: _Endpoint, sent: float, busy: EngineBusy) -> None:
+    def _slow_down(self, endpoint: _Endpoint, sent: float, busy: EngineBusy, *, is_reset: bool) -> None:
         """Rest as asked and go on more slowly, said once; all that was sent before counts as one event."""
         now = time.monotonic()
         endpoint.next_at = max(endpoint.next_at, now + busy.seconds)
         if not endpoint.interval:
             self._say(f"going on more slowly: {busy}")
-        if sent >= endpoint.slowed_at:
-            endpoint.slowed_at = now
-            endpoint.interval = min(_LONGEST_INTERVAL, _SLOWER * (endpoint.interval or 1 / max(endpoint.in_flight, 1)))
+            endpoint.slowed_at, endpoint.interval = now, _SLOWER / max(endpoint.in_flight, 1)
+        elif sent >= endpoint.slowed_at and not is_reset:  # a server that is down would end at the slowest pace
+            endpoint.slowed_at, endpoint.interval = now, min(_LONGEST_INTERVAL, _SLOWER * endpoint.interval)
 
     async def _choose(self) -> _Endpoint:
         """A rested endpoint to probe, else the free one with the fewest in flight; waits while all of them rest."""
