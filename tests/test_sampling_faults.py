@@ -274,11 +274,14 @@ def test_a_next_dialogue_turn_is_not_graded_and_not_stored(tmp_path: Path, monke
 
 
 class Bare(StubEngine):
-    """An engine of somebody else, which knows nothing of stop strings."""
+    """An engine of somebody else, which knows nothing of stop strings, and gives odd characters at first."""
+
+    odd: set[int] = set()
 
     async def complete(self, prompt, sampling, seed):
         reply = await super().complete(prompt, sampling, seed)
-        if seed % 5 == 0 and self.requests % 2:
+        if seed % 5 == 0 and seed not in self.odd:
+            self.odd.add(seed)
             return replace(reply, text=reply.text + "\udc00")
         return replace(reply, text=reply.text + "\n\nThe answer is 7.")
 

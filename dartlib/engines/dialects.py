@@ -148,19 +148,14 @@ def _asked_rest(headers: httpx.Headers) -> float:
 def read_models(reply: Mapping[str, Any]) -> list[str]:
     """The names in a reply of the models route."""
     entries = reply.get("data")
-    return (
-        [str(one["id"]) for one in entries if isinstance(one, dict) and "id" in one]
-        if isinstance(entries, list)
-        else []
-    )
+    known = entries if isinstance(entries, list) else []
+    return [str(one["id"]) for one in known if isinstance(one, dict) and "id" in one]
 
 
 def read_tokens(reply: Mapping[str, Any]) -> list[int]:
     """Token ids of a tokenize reply, none where it holds something else."""
     tokens = reply.get("tokens")
-    if isinstance(tokens, list) and all(type(token) is int and token >= 0 for token in tokens):
-        return tokens
-    return []
+    return tokens if isinstance(tokens, list) and all(type(one) is int and one >= 0 for one in tokens) else []
 
 
 def read_completion(reply: Mapping[str, Any], limit: int, seconds: float) -> Completion:

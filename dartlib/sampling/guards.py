@@ -73,9 +73,8 @@ class Guards:
         if self.allow_unusable or graded < MIN_TRIALS_FOR_UNUSABLE_SHARE or not self._unusable:
             return
         if wilson_interval(unusable, graded)[0] > MAX_UNUSABLE_SHARE:
-            examples = "\n".join(f"  ({one.finish_reason}) {one.response[:200]!r}" for one in self._unusable)
+            examples = "".join(f"\n  ({one.finish_reason}) {one.response[:200]!r}" for one in self._unusable)
             raise SamplingError(
                 f"{unusable} of {graded} replies are cut by max_tokens (length) or hold no final answer (stop): check "
-                "template, stop strings and MAX_TOKENS, or go on all the same with allow_unusable=True (notebook: "
-                f"ALLOW_UNUSABLE). The last of them:\n{examples}"
+                f"template, stop strings and MAX_TOKENS, or set ALLOW_UNUSABLE to go on. The last of them:{examples}"
             )
