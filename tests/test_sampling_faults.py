@@ -376,6 +376,7 @@ def draw_stub(pool: Path, engine, monkeypatch, **options: Any):
     )
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_for_a_while_makes_no_query_stuck(tmp_path: Path, monkeypatch) -> None:
     """Requests that meet no server are no attempts, and the pace afterwards is that of before."""
     monkeypatch.setattr(runner, "MAX_ATTEMPTS", 3)
@@ -423,6 +424,8 @@ def test_mostly_unusable_replies_stop_the_run_early_with_three_examples(tmp_path
         draw_stub(tmp_path, Rambling(slots=4), monkeypatch)
     assert open_pool(tmp_path).trials().num_rows < 80
     assert draw_stub(tmp_path, Rambling(slots=4), monkeypatch, allow_unusable=True).finished == 30
+    with pytest.raises(SamplingError, match="Well, that is"):
+        stub_run.make(tmp_path / "synthesis", engine=Rambling(slots=4))
 
 
 def test_a_share_that_may_be_chance_or_comes_late_stops_nothing(tmp_path: Path, monkeypatch) -> None:
