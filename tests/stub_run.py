@@ -24,11 +24,13 @@ RATES = [round(0.02 + 0.96 * (n / 59) ** 2, 3) for n in range(60)]
 SETTINGS = StrategySettings(("vrt", "uniform", "prop2diff"), 8, 8, 6, 12, 64)
 
 
-def make(folder: Path, slots: int = 16, delay: float = 0.0, timing: int = 0, log=lambda line: None, fault=None):
+def make(
+    folder: Path, slots: int = 16, delay: float = 0.0, timing: int = 0, log=lambda line: None, fault=None, engine=None
+):
     """About 2,000 trials: 60 queries, three strategies."""
     return synthesize(
         numbered_queries(RATES),
-        engine=StubEngine(slots=slots, delay=delay, timing=timing, fault=fault),
+        engine=engine or StubEngine(slots=slots, delay=delay, timing=timing, fault=fault),
         template=TEMPLATE,
         sampling=SAMPLING,
         sampling_seed=1,

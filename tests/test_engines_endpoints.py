@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stub_servers import FakeServer
 
 from dartlib.engines import Completion, EngineError, SamplingParameters, endpoints, open_engine, run
 
@@ -20,70 +19,6 @@ GOOD = {
     "choices": [{"text": " four", "finish_reason": "stop", "logprobs": {"token_logprobs": [-0.5, -0.25]}}],
     "usage": {"completion_tokens": 2},
 }
-
-
-class FakeServer:
-    """An OpenAI-compatible server in a thread. ``behave`` gets (number of the request, body): (status, reply)."""
-
-    def __init__(self, behave: Callable[[int, dict[str, Any]], tuple[int, Any]], *, tokenizes: bool = False) -> None:
-        self.behave, self.tokenizes = behave, tokenizes
-        self.bodies: list[dict[str, Any]] = []
-        self.headers: list[str | None] = []
-        self.model = "fake"
-        self.port = 0
-        self.start()
-
-    def start(self) -> None:
-        outer = self
-        self.down = False
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                outer.headers.append(self.headers.get("Authorization"))
-                self.answer(200, {"data": [{"id": outer.model}]})
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if outer.down:  # connections kept alive die with their server
-                    self.close_connection = True
-                    return
-                if self.path == "/tokenize":
-                    self.answer(*((200, {"tokens": [1, 2, 3]}) if outer.tokenizes else (404, {})))
-                    return
-                assert self.path == "/v1/completions"
-                outer.bodies.append(body)
-                self.answer(*outer.behave(len(outer.bodies), body))
-
-            def answer(self, status: int, reply: Any) -> None:
-                data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-                self.send_response(status)
-                promised = len(data) + (1000 if status == 299 else 0)  # 299: closed in the middle of the body
-                self.send_header("Content-Length", str(promised))
-                self.end_headers()
-                self.wfile.write(data)
-                self.close_connection = status == 299
-
-            def send_response(self, code: int, message: str | None = None) -> None:
-                super().send_response(200 if code == 299 else code, message)
-
-            def log_message(self, *_: Any) -> None:
-                return None
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_port
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def stop(self) -> None:
-        self.down = True
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
@@ -144,8 +79,15 @@ def test_encode_asks_the_server_else_hands_the_text_on(serve, tokenizes: bool) -
         (404, {"detail": "Not Found"}, False, "chat-only servers cannot be used"),
         (200, b"<html>", True, "not JSON"),
         (200, [1], True, "not a JSON object"),
-        (200, {"choices": []}, True, "no completion"),
-        (200, {**GOOD, "usage": None}, True, "no completion"),
+        (200, {"choices": []}, True, "no completion: {'choices': []}"),
+        (200, {"choices": [{"text": None, "finish_reason": "stop"}]}, True, "its text is None"),
+        (200, {"choices": [{"text": "a", "finish_reason": None}]}, True, "no usage"),
+        (200, {"error": {"message": "the GPU is gone"}}, True, "HTTP 500, the GPU is gone"),
+        (200, {"error": {"message": "no credit", "code": 402}}, False, "HTTP 402, no credit"),
+        (200, {"object": "error", "message": "old words"}, True, "old words"),
+        (200, {"choices": [{"text": "a\ud83d", "finish_reason": "stop"}]}, True, "half a surrogate"),
+        (200, b"[" * 100_000, True, "not JSON"),
+        (500, {"error": {"message": "odd \udc00 words"}}, True, "odd ? words"),
         (200, {**GOOD, "choices": [{"text": "a", "finish_reason": "abort"}]}, True, "'abort'"),
         (299, json.dumps(GOOD).encode()[:40], True, "RemoteProtocolError"),
     ],
@@ -213,21 +155,6 @@ def test_one_of_two_servers_dies_and_comes_back(serve) -> None:  # type: ignore[
     assert len(mortal.bodies) > before
     assert ask(engine).text == " four"  # it is trusted again
     steady.start()
-
-
-def test_with_every_server_down_it_waits_and_then_gives_up_for_good(serve) -> None:  # type: ignore[no-untyped-def]
-    server = serve(lambda number, body: (500, {}))
-    engine = connect(server, patience=1.0)
-    started = time.monotonic()
-    with pytest.raises(EngineError, match="no endpoint answered for 1 s, last failure: .*HTTP 500") as caught:
-        while time.monotonic() - started < 10:
-            try:
-                ask(engine)
-            except EngineError as error:
-                if not error.retryable:
-                    raise
-    assert not caught.value.retryable
-    assert len(server.bodies) <= 3  # it rested 0.5 s, then longer
 
 
 def test_a_resting_server_is_probed_by_one_request_only(serve) -> None:  # type: ignore[no-untyped-def]

@@ -164,3 +164,32 @@ def test_a_closed_engine_refuses(tiny: Path, tmp_path: Path) -> None:
         run(opened.close())
         with pytest.raises(EngineError, match="closed"):
             run(opened.complete([0, 5], SamplingParameters(0.0, 1.0, 4), 0))
+
+
+def test_a_model_that_always_fails_is_told_over_all_queries(tiny: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from stub_engine import SAMPLING, TEMPLATE, numbered_queries
+
+    from dartlib.engines import open_engine
+    from dartlib.sampling import Demand, SamplingError, guards, sample
+
+    class Once:
+        def demand(self, query_id, prefix):  # type: ignore[no-untyped-def]
+            return Demand(1, None, 1)
+
+    def break_down(batch) -> None:  # type: ignore[no-untyped-def]
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(guards, "FIRST_PATIENCE_SECONDS", 1.0)
+    with open_engine("local", str(tiny), log_folder=tmp_path) as opened:
+        monkeypatch.setattr(opened, "_run", break_down)
+        with pytest.raises(SamplingError, match="no usable reply .* RuntimeError: out of memory"):
+            sample(
+                numbered_queries([0.5] * 30),
+                engine=opened,
+                template=TEMPLATE,
+                sampling=SAMPLING,
+                sampling_seed=1,
+                policy=Once(),
+                pool_folder=tmp_path / "pool",
+                log=lambda line: None,
+            )

@@ -1,4 +1,4 @@
-"""Client for any number of OpenAI-compatible servers: balances, rests the ones that fail, makes one attempt per call.
+"""Client for any number of OpenAI-compatible servers: balances, paces, rests the ones that fail, one attempt per call.
 
 This is how the suite outgrows one machine: vLLM's own data and tensor parallelism, or several nodes, behind a list
 of addresses. What it does not do: retry (``sampling`` does, and logs it) or speak chat (the prompt must arrive as is).
@@ -11,26 +11,33 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from dartlib.engines.protocol import Completion, EngineError, SamplingParameters
+from dartlib.engines import dialects
+from dartlib.engines.protocol import Completion, EngineBusy, EngineError, EngineLost, SamplingParameters, checked
 
 SLOTS_PER_ENDPOINT = 64  # for servers we know nothing about; vLLM's own default takes more, small servers fewer
-REQUEST_SECONDS = 600.0  # a reply comes in one piece, so this bounds a whole request
-PATIENCE_SECONDS = 120.0  # with every endpoint failing for so long, requests are given up
-_FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.5, 30.0
-_RETRYABLE_STATUS = (408, 429)  # of the 4xx
+REQUEST_SECONDS = 600.0  # for a reply in one piece; one that comes drop by drop has twice the time
+_FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.5, 5.0
+# A rate limit makes the pace this much slower, each good reply (and second of waiting for one) a little faster:
+# together they settle near the limit.
+_SLOWER, _FASTER = 1.3, 0.985
+_LONGEST_INTERVAL = 60.0
 
 
 @dataclass(slots=True)
 class _Endpoint:
-    """One server. ``failures`` counts failures since its last success; while it is not 0, one request probes it."""
+    """One server. ``failures`` counts failures since its last success; while it is not 0, one request probes it.
 
-    url: str
+    What its replies have shown: whether it ``tokenizes``, has ``answered`` at all, and which fields it refuses
+    (``left_out``). ``interval``: seconds between two requests, its pace.
+    """
+
+    url: str  # of the API, with its version
     client: httpx.AsyncClient
     in_flight: int = 0
     failures: int = 0
@@ -38,9 +45,17 @@ class _Endpoint:
     probing: bool = False
     last_used: float = 0.0
     tokenizes: bool = False
+    answered: bool = False
+    left_out: set[str] = field(default_factory=set)
+    interval: float = 0.0
+    next_at: float = 0.0
+    slowed_at: float = -math.inf
 
-    def is_free(self, now: float) -> bool:
-        return self.failures == 0 or (now >= self.rests_until and not self.probing)
+    def free_at(self) -> float:
+        """When the next request may be sent; never while another one probes."""
+        if self.failures and self.probing:
+            return math.inf
+        return max(self.next_at, self.rests_until if self.failures else 0.0)
 
     def failed(self, now: float) -> None:
         if now >= self.rests_until:  # many requests fail at once when a server dies: that is one failure
@@ -61,100 +76,130 @@ class EndpointEngine:
         slots: int = 0,
         logprobs: bool = False,
         cause_of_death: Callable[[], str] = str,
-        patience: float = PATIENCE_SECONDS,
+        say: Callable[[str], None] = print,
     ) -> None:
         self.name = name
         self.weights = weights or f"served:{model}"
         self.slots = slots or SLOTS_PER_ENDPOINT * len(endpoints)
         self._model, self._endpoints, self._logprobs = model, list(endpoints), logprobs
-        self._cause_of_death, self._patience = cause_of_death, patience
-        self._failing_since: float | None = None  # the first failure since any endpoint's last success
-        self._last_failure = ""
+        self._cause_of_death, self._say = cause_of_death, say
 
     async def encode(self, text: str) -> Sequence[int] | str:
         """Token ids from a server's ``/tokenize`` (special tokens as its tokenizer adds them), else the text."""
         if not all(endpoint.tokenizes for endpoint in self._endpoints):
             return text
+        endpoint = await self._choose()
         body = {"model": self._model, "prompt": text, "add_special_tokens": True}
-        reply = await self._post("tokenize", body)
-        tokens = reply.get("tokens")
-        if not isinstance(tokens, list):
+        tokens = dialects.read_tokens(await self._post(endpoint, dialects.tokenize_url(endpoint.url), body))
+        if not tokens:
             raise EngineError("the server's /tokenize reply holds no tokens")
         return tokens
 
     async def complete(self, prompt: Sequence[int] | str, sampling: SamplingParameters, seed: int) -> Completion:
         """Answer one prompt by the endpoint with the fewest requests in flight; one attempt, raises EngineError."""
-        body: dict[str, Any] = {
-            "model": self._model,
-            "prompt": prompt if isinstance(prompt, str) else list(prompt),
-            "seed": seed,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-        }
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
+        body = {"model": self._model, "prompt": prompt, "seed": seed} | asdict(sampling)
+        if not sampling.stop:
+            del body["stop"]
         if self._logprobs:
             body["logprobs"] = 0
+        endpoint = await self._choose()
         started = time.monotonic()
-        reply = await self._post("v1/completions", body)
-        return _read_completion(reply, time.monotonic() - started)
+        try:
+            answer = await self._post(endpoint, f"{endpoint.url}/completions", body)
+        except EngineError as error:
+            refused = not (error.retryable or endpoint.answered or isinstance(error, EngineLost))
+            if not (refused and _learns_from(endpoint, body, str(error))):
+                raise
+            raise EngineError(f"{error}; asking in another way from now on") from None
+        completion = dialects.read_completion(answer, sampling.max_tokens, time.monotonic() - started)
+        completion = checked(completion, sampling.stop)
+        if not endpoint.answered:
+            self._say(_dialect(endpoint, body, answer))
+        endpoint.answered = True
+        endpoint.interval *= _FASTER ** (1 + endpoint.interval)
+        return completion
 
     async def close(self) -> None:
         """Close all connections; requests in flight are aborted."""
         for endpoint in self._endpoints:
             await endpoint.client.aclose()
 
-    async def _post(self, route: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        endpoint = await self._choose()
+    async def _post(self, endpoint: _Endpoint, url: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         is_probe = endpoint.probing = endpoint.failures > 0
         endpoint.in_flight += 1
-        endpoint.last_used = time.monotonic()
+        sent = endpoint.last_used = time.monotonic()
+        endpoint.next_at = max(endpoint.next_at, sent) + endpoint.interval
+        kept = {name: value for name, value in body.items() if name not in endpoint.left_out}
         try:
-            reply = _read_reply(await endpoint.client.post(f"{endpoint.url}/{route}", json=body), endpoint.url, route)
-        except EngineError as error:
-            if error.retryable:
-                self._note_failure(endpoint, str(error))
-            else:
-                self._note_success(endpoint)  # it refuses this request, so it lives
-            raise
-        except httpx.HTTPError as error:
-            reason = f"{endpoint.url}: {type(error).__name__} {error}".strip()
-            self._note_failure(endpoint, reason)
-            raise EngineError(reason) from None
+            async with (
+                asyncio.timeout(2 * (endpoint.client.timeout.read or math.inf)),
+                endpoint.client.stream("POST", url, json=kept) as response,
+            ):
+                received = await dialects.read_body(response)
+            reply = dialects.read_object(response, received, answered=endpoint.answered)
+        except (EngineError, httpx.HTTPError, TimeoutError) as error:
+            failure = _as_engine_error(error, url, endpoint.answered)
+            if isinstance(failure, EngineBusy):
+                self._slow_down(endpoint, sent, failure, is_reset=isinstance(error, httpx.NetworkError))
+            elif failure.retryable:
+                endpoint.failed(time.monotonic())
+            raise failure from None
         finally:
             endpoint.in_flight -= 1
             if is_probe:
                 endpoint.probing = False
-        self._note_success(endpoint)
+        endpoint.failures = 0
         return reply
 
-    def _note_success(self, endpoint: _Endpoint) -> None:
-        endpoint.failures, endpoint.rests_until = 0, 0.0
-        self._failing_since = None
-
-    def _note_failure(self, endpoint: _Endpoint, reason: str) -> None:
+    def _slow_down(self, endpoint: _Endpoint, sent: float, busy: EngineBusy, *, is_reset: bool) -> None:
+        """Rest as asked and go on more slowly, said once; all that was sent before counts as one event."""
         now = time.monotonic()
-        endpoint.failed(now)
-        self._last_failure = reason
-        self._failing_since = self._failing_since or now
+        endpoint.next_at = max(endpoint.next_at, now + busy.seconds)
+        if not endpoint.interval:
+            self._say(f"going on more slowly: {busy}")
+            endpoint.slowed_at, endpoint.interval = now, _SLOWER / max(endpoint.in_flight, 1)
+        elif sent >= endpoint.slowed_at and not is_reset:  # a server that is down would end at the slowest pace
+            endpoint.slowed_at, endpoint.interval = now, min(_LONGEST_INTERVAL, _SLOWER * endpoint.interval)
 
     async def _choose(self) -> _Endpoint:
         """A rested endpoint to probe, else the free one with the fewest in flight; waits while all of them rest."""
         while True:
             now = time.monotonic()
-            free = [endpoint for endpoint in self._endpoints if endpoint.is_free(now)]
+            free = [endpoint for endpoint in self._endpoints if endpoint.free_at() <= now]
             if free:
                 return min(free, key=lambda one: (one.failures == 0, one.in_flight, one.last_used))
             if cause := self._cause_of_death():
-                raise EngineError(cause, retryable=False)
-            idle = not any(endpoint.in_flight for endpoint in self._endpoints)
-            if idle and self._failing_since and now - self._failing_since > self._patience:
-                raise EngineError(
-                    f"no endpoint answered for {self._patience:.0f} s, last failure: {self._last_failure}",
-                    retryable=False,
-                )
-            await asyncio.sleep(0.1)
+                raise EngineLost(cause)
+            await asyncio.sleep(max(0.02, min(0.1, *(endpoint.free_at() - now for endpoint in self._endpoints))))
+
+
+def _as_engine_error(error: Exception, url: str, answered: bool) -> EngineError:
+    """A failed request in our terms. Small servers reset the connections that they cannot take."""
+    if isinstance(error, EngineError):
+        return error
+    reason = f"{url}: {type(error).__name__} {error}".strip()
+    is_reset = answered and isinstance(error, httpx.NetworkError)
+    return EngineBusy(reason, _FIRST_REST_SECONDS) if is_reset else EngineError(reason)
+
+
+def _learns_from(endpoint: _Endpoint, body: Mapping[str, Any], refusal: str) -> bool:
+    """True when a first request was refused that can be put in another way: without an optional field, or as text."""
+    optional = {"seed"} | ({"top_p"} if body["top_p"] == 1 else set())  # 1 is what servers take when nothing is said
+    named = {name for name in optional - endpoint.left_out if name in refusal}
+    endpoint.left_out |= named
+    if not named:
+        endpoint.tokenizes = False
+    return bool(named) or not isinstance(body["prompt"], str)
+
+
+def _dialect(endpoint: _Endpoint, body: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+    """One line that says how this server is spoken to and what its replies hold."""
+    prompts = "text" if isinstance(body["prompt"], str) else "token ids"
+    counted = dialects.token_count(answer, body["max_tokens"]) is not None
+    tokens = "as it counts them" if counted else f"estimated, {dialects.BYTES_PER_TOKEN} bytes each"
+    ends = "told by the number of tokens" if dialects.stated_end(answer) is None else "as it states them"
+    without = "".join(f", {name} left out" for name in sorted(endpoint.left_out))
+    return f"{endpoint.url}: model {body['model']}, prompts as {prompts}, tokens {tokens}, ends {ends}{without}"
 
 
 async def connect(
@@ -169,32 +214,34 @@ async def connect(
 ) -> EndpointEngine:
     """Ask every server what it serves and return the engine over them.
 
-    ``addresses`` are base URLs such as ``http://host:8000/v1``; ``model`` "", "auto" or "embedded" takes the name the
-    servers give. ``socket`` sends everything to a Unix socket. ``api_key_variable`` is the *name* of the environment
-    variable that holds the key. Other ``options`` are EndpointEngine's. Servers that are down now are probed later.
+    ``addresses`` are base URLs such as ``http://host:8000/v1`` (any version; a pasted route is cut off); ``model`` "",
+    "auto" or "embedded" takes the name of the one model that the servers give. ``socket`` sends everything to a Unix
+    socket. ``api_key_variable`` is the *name* of the environment variable that holds the key. Other ``options`` are
+    EndpointEngine's. Servers that are down now are probed later.
 
-    Raises EngineError when no server answers, or they serve different models.
+    Raises EngineError when no server answers, or they serve different models, or several.
     """
     headers = {}
     if api_key_variable:
         if not os.environ.get(api_key_variable):
             raise EngineError(f"environment variable {api_key_variable} (the API key) is not set", retryable=False)
         headers["Authorization"] = f"Bearer {os.environ[api_key_variable]}"
-    # Servers close idle connections after 5 s or more (uvicorn: 5): ours go first, or a request meets a closed one.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
+    # One connection for each request: a reply that comes late, or twice, can meet no other request.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     endpoints = []
-    for address in addresses:
+    for base in map(dialects.api_base, addresses):
         client = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(request_seconds, connect=10.0, pool=None),
             limits=limits,
             transport=None if socket is None else httpx.AsyncHTTPTransport(uds=str(socket), limits=limits),
+            trust_env=socket is None and not dialects.is_this_machine(base),  # a proxy cannot reach this machine for us
         )
-        endpoints.append(_Endpoint(url=address.rstrip("/").removesuffix("/v1"), client=client))
+        endpoints.append(_Endpoint(url=base, client=client))
     try:
         wanted = "" if model in ("auto", "embedded") else model  # embedded: the default, no name was given
         served = await _agree_on_model(endpoints, wanted, say)
-        return EndpointEngine(endpoints, model=served, **options)
+        return EndpointEngine(endpoints, model=served, say=say, **options)
     except BaseException:
         for endpoint in endpoints:
             await endpoint.client.aclose()
@@ -206,89 +253,44 @@ async def _agree_on_model(endpoints: Sequence[_Endpoint], wanted: str, say: Call
     down: list[str] = []
     for endpoint in endpoints:
         try:
-            names = await _served_models(endpoint)
-            endpoint.tokenizes = await _can_tokenize(endpoint, wanted or names[0])
+            names = dialects.read_models(await _asked(endpoint, f"{endpoint.url}/models"))
+            name = served[endpoint.url] = _choose_model(endpoint, wanted, names)
+            question = {"model": name, "prompt": "1 + 1 ="}
+            tokens = dialects.read_tokens(await _asked(endpoint, dialects.tokenize_url(endpoint.url), question))
+            endpoint.tokenizes = bool(tokens)  # llama.cpp's route reads another field, and answers with none
         except (httpx.HTTPError, EngineError) as error:
-            if isinstance(error, EngineError) and not error.retryable:
+            if isinstance(error, EngineLost):
                 raise
             down.append(f"{endpoint.url} does not answer ({type(error).__name__} {error})")
             endpoint.failed(time.monotonic())
-            continue
-        if wanted and wanted not in names:
-            raise EngineError(f"{endpoint.url} serves {', '.join(names)}, not {wanted!r}", retryable=False)
-        served[endpoint.url] = wanted or names[0]
     if not served:
-        raise EngineError(f"{'; '.join(down)}: start the server or correct the address", retryable=False)
+        raise EngineLost(f"{'; '.join(down)}: start the server or correct the address")
     for line in down:
         say(f"{line}; going on with the others")
     if len(set(served.values())) > 1:
         pairs = ", ".join(f"{url}: {name}" for url, name in served.items())
-        raise EngineError(f"the endpoints serve different models ({pairs}); name one with the model", retryable=False)
+        raise EngineLost(f"the endpoints serve different models ({pairs}); name one with the model")
     return next(iter(served.values()))
 
 
-async def _served_models(endpoint: _Endpoint) -> list[str]:
-    response = await endpoint.client.get(f"{endpoint.url}/v1/models", timeout=10.0)
-    reply = _read_reply(response, endpoint.url, "v1/models")
-    names = [str(entry["id"]) for entry in reply.get("data", []) if isinstance(entry, dict) and "id" in entry]
-    if not names:
-        raise EngineError(f"{endpoint.url}/v1/models names no model")
-    return names
+def _choose_model(endpoint: _Endpoint, wanted: str, names: Sequence[str]) -> str:
+    """The wanted model, or the only one there is. Of several none is taken: one of them may make embeddings."""
+    if wanted in names or (wanted and not names):
+        return wanted
+    if len(names) == 1 and not wanted:
+        return names[0]
+    listed = ", ".join(names[:20]) + ", …" * (len(names) > 20) if names else "models that it does not list"
+    hint = f", not {wanted!r}" if wanted else ": name one with the model (MODEL in a notebook)"
+    raise EngineLost(f"{endpoint.url} serves {listed}{hint}")
 
 
-async def _can_tokenize(endpoint: _Endpoint, model: str) -> bool:
-    response = await endpoint.client.post(
-        f"{endpoint.url}/tokenize", json={"model": model, "prompt": "a"}, timeout=10.0
-    )
+async def _asked(endpoint: _Endpoint, url: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """What a server says of itself; nothing where it lacks the route, or answers with something else."""
+    method = "GET" if body is None else "POST"
+    response = await endpoint.client.request(method, url, json=body, timeout=10.0)
     try:
-        return isinstance(_read_reply(response, endpoint.url, "tokenize").get("tokens"), list)
+        return dialects.read_object(response, response.content, answered=False)
     except EngineError:
-        return False
-
-
-def _read_reply(response: httpx.Response, url: str, route: str) -> Mapping[str, Any]:
-    """The JSON object of a good reply; EngineError, with the server's own message, for any other."""
-    status = response.status_code
-    if status in (404, 405) and route == "v1/completions":
-        raise EngineError(
-            f"{url}/{route}: HTTP {status}, {_message_of(response)}; a server with the completions route is needed "
-            "(chat-only servers cannot be used)",
-            retryable=False,
-        )
-    if status != 200:
-        retryable = status >= 500 or status in _RETRYABLE_STATUS
-        raise EngineError(f"{url}/{route}: HTTP {status}, {_message_of(response)}", retryable=retryable)
-    try:
-        reply = response.json()
-    except ValueError:
-        raise EngineError(f"{url}/{route}: the reply is not JSON") from None
-    if not isinstance(reply, dict):
-        raise EngineError(f"{url}/{route}: the reply is not a JSON object")
-    return reply
-
-
-def _message_of(response: httpx.Response) -> str:
-    """The server's own words in an error reply, shortened to one line."""
-    text = response.text
-    try:
-        reply = response.json()
-        inner = reply.get("error", reply)
-        text = str(inner.get("message", inner) if isinstance(inner, dict) else inner)
-    except (ValueError, AttributeError):
-        pass
-    return " ".join(text.split())[:300] or "no message"
-
-
-def _read_completion(reply: Mapping[str, Any], seconds: float) -> Completion:
-    """Check a completion reply field by field: a server's text never enters the pool unread."""
-    try:
-        choice = reply["choices"][0]
-        text, finish_reason = choice["text"], choice["finish_reason"]
-        n_tokens = int(reply["usage"]["completion_tokens"])
-        logprobs = choice.get("logprobs")
-        logprob_sum = math.fsum(logprobs["token_logprobs"]) if logprobs else None
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise EngineError(f"the reply is no completion ({type(error).__name__} {error})") from None
-    if not isinstance(text, str) or finish_reason not in ("stop", "length"):
-        raise EngineError(f"the reply is no completion (finish_reason {finish_reason!r})")
-    return Completion(text, finish_reason, n_tokens, logprob_sum, seconds)
+        if body is not None or response.status_code in (200, 404, 405, 501):
+            return {}
+        raise

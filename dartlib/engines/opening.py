@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from dartlib.engines import endpoints, loop
@@ -25,14 +25,16 @@ def open_engine(
     ``engine`` is ``"vllm"`` (a server child), ``"local"`` (transformers in this process), ``"auto"`` (vLLM if a
     server starts and answers, else local, with a line saying why) or comma-separated addresses of
     OpenAI-compatible servers, ``"http://host:port/v1"``. ``model`` is ``"embedded"``, a folder or a Hub id; for
-    servers it is the served name, or ``"auto"`` or ``"embedded"`` to ask them. ``api_key_variable`` is the name of the
-    environment variable that holds the servers' key.
+    servers it is the served name, or ``"auto"`` or ``"embedded"`` for the only one they have. ``api_key_variable``
+    is the name of the environment variable that holds the servers' key.
 
     Raises EngineError or ModelError, one line with the fix.
     """
     with ExitStack() as stack:
         if engine.startswith(("http://", "https://")):
-            yield stack.enter_context(_open_endpoints(engine, model, api_key_variable, say))
+            addresses = [address.strip() for address in engine.split(",") if address.strip()]
+            opened = loop.run(endpoints.connect(addresses, model, api_key_variable=api_key_variable, say=say))
+            yield stack.enter_context(_closing(opened))
         elif engine == "local":
             yield stack.enter_context(_open_local(resolve_model(model)))
         elif engine in ("vllm", "auto"):
@@ -58,22 +60,15 @@ def _enter_vllm(
     return stack.enter_context(_open_local(model))
 
 
-@contextmanager
-def _open_endpoints(engine: str, model: str, api_key_variable: str, say: Callable[[str], None]) -> Iterator[Engine]:
-    addresses = [address.strip() for address in engine.split(",") if address.strip()]
-    opened = loop.run(endpoints.connect(addresses, model, api_key_variable=api_key_variable, say=say))
-    try:
-        yield opened
-    finally:
-        loop.run(opened.close())
-
-
-@contextmanager
-def _open_local(model: Path) -> Iterator[Engine]:
+def _open_local(model: Path) -> AbstractContextManager[Engine]:
     from dartlib.engines.local import LocalEngine
 
-    opened = LocalEngine(model)
+    return _closing(LocalEngine(model))
+
+
+@contextmanager
+def _closing(engine: Engine) -> Iterator[Engine]:
     try:
-        yield opened
+        yield engine
     finally:
-        loop.run(opened.close())
+        loop.run(engine.close())

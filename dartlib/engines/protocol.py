@@ -6,17 +6,44 @@ An engine is asked from the event loop of ``engines.loop``. It makes one attempt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+# What ends a turn, or opens the next one, in the vocabularies of the usual model families: never part of an answer.
+_TURN = re.compile(
+    r"<\|(?:im_end|im_start|endoftext|end_of_text|begin_of_text|eot_id|eom_id|start_header_id|end|user|assistant)\|>"
+    r"|</s>|<eos>|<(?:end|start)_of_turn>|<｜(?:end▁of▁sentence|User|Assistant)｜>"
+)
+_SPECIAL_AT_END = re.compile(r"(?:\s*(?:<\|\w+\|>|<｜[^｜<>\s]+｜>|<s>|<(?:bos|pad|unk)>))+\s*\Z")
 
 
 class EngineError(RuntimeError):
-    """No usable reply. ``retryable`` is False when the same request can never succeed (bad request, no model)."""
+    """No usable reply. ``retryable`` is False when the same request can never succeed (bad request, no model).
 
-    def __init__(self, reason: str, *, retryable: bool = True) -> None:
-        super().__init__(reason)
+    ``completion`` is what may be kept if every attempt gives the very same: the engine then means it.
+    """
+
+    def __init__(self, reason: str, *, retryable: bool = True, completion: Completion | None = None) -> None:
+        super().__init__(reason.encode(errors="replace").decode())  # a server's words may hold half a surrogate pair
         self.retryable = retryable
+        self.completion = completion
+
+
+class EngineBusy(EngineError):
+    """Too many requests for now: this one was no attempt. ``seconds`` is the rest that was asked for."""
+
+    def __init__(self, reason: str, seconds: float) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+class EngineLost(EngineError):
+    """No request can succeed any more, or from the start: the server died, wants a key, lacks the route."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, retryable=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +60,9 @@ class SamplingParameters:
 class Completion:
     """One reply. ``finish_reason`` is ``stop`` or ``length``; stop strings are not part of ``text``.
 
-    ``logprob_sum`` is the summed log-probability of the new tokens (natural log), None where the engine
-    does not report it; ``seconds`` is the wall time of the request.
+    ``n_tokens`` is what the engine generated, also what was cut from the text; ``logprob_sum`` their summed
+    log-probability (natural log), None where the engine does not report it or the text was cut here; ``seconds`` is
+    the wall time of the request.
     """
 
     text: str
@@ -42,6 +70,39 @@ class Completion:
     n_tokens: int
     logprob_sum: float | None
     seconds: float
+
+
+def checked(completion: Completion, stop: Sequence[str]) -> Completion:
+    """The completion with its text ended where it had to end, whatever the engine made of the stop strings.
+
+    The text is cut at the first stop string or token that ends a turn; a text that ended by itself loses the beginning
+    of a stop string at its end, too. What is cut ended by ``stop``. Raises EngineError for half a surrogate pair,
+    which no file could hold.
+    """
+    text = completion.text
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if whole != text:
+        kept = checked(replace(completion, text=whole), stop)
+        raise EngineError("the text holds half a surrogate pair", completion=kept)
+    ends = [at for one in stop if one and (at := text.find(one)) >= 0]
+    ends += [found.start() for pattern in (_TURN, _SPECIAL_AT_END) if (found := pattern.search(text))]
+    if not ends and completion.finish_reason == "stop":
+        ends = [len(text) - max((_beginning_at_end(text, one) for one in stop), default=0)]
+    if not ends or min(ends) == len(text):
+        return completion
+    return replace(completion, text=text[: min(ends)], finish_reason="stop", logprob_sum=None)
+
+
+def _beginning_at_end(text: str, stop: str) -> int:
+    """How many characters at the end of ``text`` are the beginning of ``stop``.
+
+    A single character or mere space may belong to the answer, and so may the end of a word.
+    """
+    for size in range(len(stop) - 1, 1, -1):
+        inside_word = text[-size - 1 : -size].isalnum() and stop[0].isalnum()
+        if stop[:size].strip() and text.endswith(stop[:size]) and not inside_word:
+            return size
+    return 0
 
 
 class Engine(Protocol):

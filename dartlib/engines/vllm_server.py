@@ -50,7 +50,7 @@ def open_vllm(model: Path, *, log_folder: Path, say: Callable[[str], None] = pri
             started = time.monotonic()
             say(f"vLLM: starting a server for {model.name} (log: {log})")
             _wait_until_healthy(child, folder / "socket", log, started)
-            engine = loop.run(_connect(model, folder / "socket", child, log))
+            engine = loop.run(_connect(model, folder / "socket", child, log, say))
             try:
                 say(f"vLLM: ready after {time.monotonic() - started:.0f} s")
                 yield engine
@@ -60,7 +60,7 @@ def open_vllm(model: Path, *, log_folder: Path, say: Callable[[str], None] = pri
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _connect(model: Path, socket: Path, child: ChildProcess, log: Path) -> Engine:
+async def _connect(model: Path, socket: Path, child: ChildProcess, log: Path, say: Callable[[str], None]) -> Engine:
     def cause_of_death() -> str:
         return "" if child.poll() is None else f"the vLLM server died: {_last_words(log)} (log: {log})"
 
@@ -72,6 +72,7 @@ async def _connect(model: Path, socket: Path, child: ChildProcess, log: Path) ->
         slots=SLOTS,
         logprobs=True,
         cause_of_death=cause_of_death,
+        say=say,
     )
     probe = await engine.encode("1 + 1 =")
     await engine.complete(probe, SamplingParameters(temperature=0.0, top_p=1.0, max_tokens=1), seed=0)
@@ -141,18 +142,14 @@ def _wait_until_healthy(child: ChildProcess, socket: Path, log: Path, started: f
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=5.0) as client:
         while True:
             code = child.poll()
-            if code is not None:
-                raise EngineError(
-                    f"the vLLM server died during start (status {code}): {_last_words(log)}; "
-                    f"read {log}, or use engine local",
-                    retryable=False,
+            if code is not None or time.monotonic() - started > START_SECONDS:
+                what = (
+                    f"was not ready after {START_SECONDS:.0f} s"
+                    if code is None
+                    else f"died during start (status {code})"
                 )
-            if time.monotonic() - started > START_SECONDS:
-                raise EngineError(
-                    f"the vLLM server was not ready after {START_SECONDS:.0f} s: {_last_words(log)}; "
-                    f"read {log}, free memory and CPU, or use engine local",
-                    retryable=False,
-                )
+                fix = f"read {log}, free memory and CPU, or use engine local"
+                raise EngineError(f"the vLLM server {what}: {_last_words(log)}; {fix}", retryable=False)
             try:
                 if client.get("http://vllm/health").status_code == 200:
                     return

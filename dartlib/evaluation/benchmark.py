@@ -96,6 +96,7 @@ def evaluate(
             policy=_FixedTrials(samples),
             pool_folder=output_folder / "pool",
             lenient_grading=True,
+            allow_unusable=True,  # judged below, per benchmark
             log=log,
         )
         reports.append(report)

@@ -58,6 +58,7 @@ def search_temperature(
             sampling_seed=sampling_seed,
             policy=ConstantPolicy(cap, quota=1),
             pool_folder=pool_folder,
+            allow_unusable=True,  # at the hot end of a grid that is a finding
             log=log,
         )
         columns, within = ["query_id", "trial", "verdict", "n_tokens"], f"trial < {cap}"  # the pool may hold more

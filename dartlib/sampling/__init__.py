@@ -5,6 +5,7 @@ from dartlib.sampling.demand import ConstantPolicy as ConstantPolicy
 from dartlib.sampling.demand import Demand as Demand
 from dartlib.sampling.demand import Policy as Policy
 from dartlib.sampling.demand import meeting_index as meeting_index
+from dartlib.sampling.guards import SamplingError as SamplingError
 from dartlib.sampling.ledger import Ledger as Ledger
 from dartlib.sampling.pool import SAMPLING_VERSION as SAMPLING_VERSION
 from dartlib.sampling.pool import PoolError as PoolError
@@ -14,7 +15,6 @@ from dartlib.sampling.pool import trial_seed as trial_seed
 from dartlib.sampling.reader import PoolReader as PoolReader
 from dartlib.sampling.reader import open_pool as open_pool
 from dartlib.sampling.regrading import regrade as regrade
-from dartlib.sampling.runner import SamplingError as SamplingError
 from dartlib.sampling.runner import SamplingReport as SamplingReport
 from dartlib.sampling.runner import sample as sample
 from dartlib.sampling.scheduler import Scheduler as Scheduler

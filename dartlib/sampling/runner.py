@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from dartlib.engines import Completion, Engine, EngineError, SamplingParameters, run
+from dartlib.engines.protocol import EngineBusy, checked
 from dartlib.grading import GradingPool
 from dartlib.leases import Lease
 from dartlib.processes import term_raises
 from dartlib.queries import Template
 from dartlib.records import Attempt, Grade, Query, Trial, Verdict, check_unique
 from dartlib.sampling.demand import Budget, Policy
+from dartlib.sampling.guards import Guards, SamplingError
 from dartlib.sampling.pool import PoolWriter, Setting, grader_key, trial_seed
 from dartlib.sampling.progress import Progress
 from dartlib.sampling.reader import PoolReader
@@ -29,13 +31,6 @@ from dartlib.sampling.scheduler import Scheduler
 FLUSH_SECONDS = 2.0
 MAX_ATTEMPTS = 5
 FIRST_RETRY_SECONDS = 0.5
-# A grader that gives up this often says nothing about the responses: the stage stops.
-MAX_TIMEOUT_SHARE = 0.01
-MIN_TRIALS_FOR_TIMEOUT_SHARE = 200
-
-
-class SamplingError(RuntimeError):
-    """Sampling stopped; what was flushed stays, and the same call goes on from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +68,7 @@ def sample(
     budget: Budget | None = None,
     grading_workers: int = 1,
     lenient_grading: bool = False,
+    allow_unusable: bool = False,
     log: Callable[[str], None] = print,
 ) -> SamplingReport:
     """Draw trials until the policy's demand is met for every query, or the budget is spent; resume from the pool.
@@ -81,7 +77,8 @@ def sample(
     an explicit final answer the last number counts. Synchronous: it owns an event loop in a
     thread, so it works in a notebook, and an interrupt ends it within seconds with the pool whole.
 
-    Raises SamplingError when the engine refuses for good or the grader times out on more than 1 % of the trials;
+    Raises SamplingError when the engine refuses for good or gives nothing usable for a while, when the grader times
+    out on more than 1 % of the trials, and, unless ``allow_unusable``, when most replies are cut or hold no answer;
     LeaseHeld when another process fills this pool. A TERM (a batch system's, with seconds of grace) aborts what is
     asked, flushes the pool and raises SystemExit(143); outside of the main thread it costs what was not flushed yet.
     """
@@ -96,6 +93,7 @@ def sample(
     ):
         session = _Session(queries, engine, template, sampling, setting, policy, pool_folder, grading, log)
         session.budget = budget or Budget()
+        session.guards.allow_unusable = allow_unusable
         with term_raises(lambda: SystemExit(143)):
             return run(session.work())
 
@@ -122,9 +120,9 @@ class _Session:
         self.writer = PoolWriter(pool_folder, setting)
         self.reader = PoolReader(self.writer.folder)
         self.prompts: dict[str, Sequence[int] | str] = {}
-        self.verdicts: Counter[str] = Counter()
-        self.trials_new = self.tokens_new = self.failed_requests = 0
+        self.trials_new = self.tokens_new = 0
         self.budget = Budget()
+        self.guards = Guards(self.writer.folder)
         self.tokens_before = 0
         self.outstanding = 0  # trials asked for whose response is not there yet
         self.budget_spent = False
@@ -163,7 +161,7 @@ class _Session:
                     scheduler.on_failure(query_id, trial)
                 else:
                     scheduler.on_result(query_id, trial, verdict is Verdict.CORRECT)
-                self._check_timeouts()
+                self.guards.check_verdicts()
                 self.progress.tick(scheduler, self.trials_new, self.tokens_new)
         finally:
             await _cancel([*running, flusher])
@@ -203,33 +201,42 @@ class _Session:
                 await asyncio.gather(*(self._grade(trial) for trial in trials))
                 self.writer.flush()
             ledger = self.reader.ledger(queries, self.grading.version)
-        self.verdicts = Counter(ledger.verdict_counts())
+        self.guards.verdicts = Counter(ledger.verdict_counts())
         return ledger.graded()
 
     async def _ask(self, query_id: str, trial: int) -> None:
         """One trial, with retries, graded; puts its verdict, or None after the last failure, on the arrivals."""
         query = self.queries[query_id]
         seed = trial_seed(self.setting.sampling_seed, query_id, trial)
-        for attempt in range(MAX_ATTEMPTS):
-            try:
-                completion = await self._complete(query, seed)
-            except EngineError as error:
-                self.failed_requests += 1
-                self.writer.add_attempt(Attempt(query_id, trial, attempt, str(error)[:500], time.time()))
-                if not error.retryable:
-                    break
-                await asyncio.sleep(FIRST_RETRY_SECONDS * 2**attempt)
-            else:
-                reply = self._keep(query_id, trial, seed, completion)
-                self.arrivals.put_nowait((query_id, trial, await self._grade(reply)))
-                return
-        self.outstanding -= 1
-        self.arrivals.put_nowait((query_id, trial, None))
+        completion = await self._complete(query, trial, seed)
+        if completion is None:
+            self.outstanding -= 1
+            self.arrivals.put_nowait((query_id, trial, None))
+            return
+        self.guards.note_reply()
+        reply = self._keep(query_id, trial, seed, completion)
+        self.arrivals.put_nowait((query_id, trial, await self._grade(reply)))
 
-    async def _complete(self, query: Query, seed: int) -> Completion:
-        if query.query_id not in self.prompts:
-            self.prompts[query.query_id] = await self.engine.encode(self.template.render(query.query))
-        return await self.engine.complete(self.prompts[query.query_id], self.sampling, seed)
+    async def _complete(self, query: Query, trial: int, seed: int) -> Completion | None:
+        """A usable reply, by up to MAX_ATTEMPTS requests; None when there is none. A rate limit is no attempt."""
+        attempt, insisted = 0, True
+        while True:
+            try:
+                if query.query_id not in self.prompts:
+                    self.prompts[query.query_id] = await self.engine.encode(self.template.render(query.query))
+                prompt = self.prompts[query.query_id]
+                return checked(await self.engine.complete(prompt, self.sampling, seed), self.sampling.stop)
+            except EngineBusy as error:  # the engine keeps the pace
+                self.guards.check_failure(error, self.outstanding)
+            except EngineError as error:
+                self.guards.failed_requests += 1
+                self.prompts.pop(query.query_id, None)  # the engine may have learnt to put it in another way
+                self.writer.add_attempt(Attempt(query.query_id, trial, attempt, str(error)[:500], time.time()))
+                self.guards.check_failure(error, self.outstanding)
+                attempt, insisted = attempt + 1, insisted and error.completion is not None
+                if attempt == MAX_ATTEMPTS or not error.retryable:
+                    return error.completion if insisted else None
+                await asyncio.sleep(FIRST_RETRY_SECONDS * 2 ** (attempt - 1))
 
     def _keep(self, query_id: str, trial: int, seed: int, completion: Completion) -> Trial:
         """Record a reply as a trial of the pool, before it is graded."""
@@ -254,19 +261,11 @@ class _Session:
     async def _grade(self, trial: Trial) -> Verdict:
         query = self.queries[trial.query_id]
         answer, verdict, reason = await self.grading.grade(query, trial.response, trial.finish_reason)
-        self.verdicts[verdict.value] += 1
+        self.guards.note_verdict(trial, verdict)
         key = grader_key(self.grading.version, query)
         judged = (trial.query_id, trial.trial, answer, verdict.value, reason, key, trial.response_hash)
         self.writer.add_grade(Grade(*judged))
         return verdict
-
-    def _check_timeouts(self) -> None:
-        graded, timeouts = self.verdicts.total(), self.verdicts[Verdict.TIMEOUT.value]
-        if graded >= MIN_TRIALS_FOR_TIMEOUT_SHARE and timeouts > MAX_TIMEOUT_SHARE * graded:
-            raise SamplingError(
-                f"the grader gave up on {timeouts} of {graded} trials (limit {MAX_TIMEOUT_SHARE:.0%}): read them with "
-                f"open_pool({str(self.reader.folder)!r}).samples(..., where=\"verdict == 'timeout'\")"
-            )
 
     async def _keep_flushing(self, scheduler: Scheduler) -> None:
         while True:
@@ -278,10 +277,10 @@ class _Session:
     def _report(self, scheduler: Scheduler, seconds: float) -> SamplingReport:
         stuck = scheduler.stuck
         if stuck:
-            self.log(f"{len(stuck)} queries are stuck (no reply from the engine): run again to go on, first {stuck[0]}")
+            why = f"first {stuck[0]}, last failure: {self.guards.last_failure}"
+            self.log(f"{len(stuck)} queries are stuck (no usable reply): run again to go on, {why}")
         if stuck and not scheduler.trials_known:
-            last = self.reader.attempts().to_pylist()[-1]["reason"]
-            raise SamplingError(f"the engine answered no request; the last failure was: {last}")
+            raise SamplingError(f"the engine answered no request; the last failure was: {self.guards.last_failure}")
         return SamplingReport(
             pool=self.reader.folder,
             setting=self.setting.identity,
@@ -292,9 +291,9 @@ class _Session:
             tokens_new=self.tokens_new,
             seconds=seconds,
             wasted_trials=scheduler.realised_waste,
-            verdicts={verdict.value: self.verdicts[verdict.value] for verdict in Verdict}
-            | {Verdict.ERROR.value: self.failed_requests},
-            failed_requests=self.failed_requests,
+            verdicts={verdict.value: self.guards.verdicts[verdict.value] for verdict in Verdict}
+            | {Verdict.ERROR.value: self.guards.failed_requests},
+            failed_requests=self.guards.failed_requests,
             stuck=stuck,
             budget_spent=self.budget_spent and scheduler.n_finished < len(self.queries),
         )

@@ -64,6 +64,7 @@ def synthesize(
     drop_flags: Sequence[str] = (),
     verifier: VerifierCard | None = None,
     overlaps: Sequence[Overlap] = (),
+    allow_unusable: bool = False,
     log: Callable[[str], None] = print,
 ) -> SynthesisReport:
     """Sample until every chosen strategy is served, then write its data sets under ``output_folder``.
@@ -77,8 +78,10 @@ def synthesize(
     the queries. ``known_counts`` measured elsewhere, by ``query_id``, serve as difficulty in place of the difficulty
     trials of the queries they name; all must be among ``queries``. ``stopping`` gives
     queries up before the cap, by populations fitted on the difficulty trials, which are then drawn first. ``budget``
-    ends the sampling; called again with a larger one it goes on. Raises what ``sample`` raises, and ValueError for
-    counts of a query that is not there.
+    ends the sampling; called again with a larger one it goes on. ``allow_unusable``: go on although most replies are
+    cut or hold no answer. While ``report.sampling.stuck`` names queries, the data sets are not final.
+
+    Raises what ``sample`` raises, and ValueError for counts of a query that is not there.
     """
     levels = {query.query_id: query.level for query in queries}
     known = dict(known_counts or {})
@@ -96,6 +99,7 @@ def synthesize(
             policy=policy,
             pool_folder=pool_folder or output_folder / "pool",
             budget=allowed,
+            allow_unusable=allow_unusable,
             log=log,
         )
 
