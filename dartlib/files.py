@@ -15,6 +15,19 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def find_path(text: str | Path) -> Path:
+    """The file or folder that a parameter names: absolute, else from the repository's root, else from this folder.
+
+    FileNotFoundError says where it was looked for.
+    """
+    places = [REPOSITORY / Path(text).expanduser(), Path.cwd() / Path(text).expanduser()]
+    if found := [place for place in places if place.exists()]:
+        return found[0]
+    raise FileNotFoundError(f"{text}: no such file or folder (looked for {' and '.join(map(str, places))})")
+
 
 def write_table_atomically(path: Path, table: pa.Table) -> None:
     """Write Parquet so that the file is whole or absent."""

