@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,14 @@ def save_figure(figure: Figure, stem: Path, sidecar: Mapping[str, Any]) -> None:
         write_bytes_atomically(stem.with_name(f"{stem.name}.{suffix}"), _render(figure, suffix))
     text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
     write_text_atomically(stem.with_name(f"{stem.name}.json"), text + "\n")
+
+
+def file_name(title: str) -> str:
+    """A title as part of a file name; what is not plain ASCII is told apart by a few hex digits."""
+    plain = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
+    return (
+        plain if plain and title.isascii() else f"{plain}_{hashlib.sha256(title.encode()).hexdigest()[:8]}".strip("_")
+    )
 
 
 def show(figure: Figure) -> None:
