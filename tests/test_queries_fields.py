@@ -84,7 +84,9 @@ def test_of_several_exchanges_none_is_picked_silently(tmp_path: Path, suffix: st
     path = write(tmp_path / f"set{suffix}", SHAPES["messages"], {"messages": [ASKED, ANSWERED] * 2})
     row = {".jsonl": "line 2", ".parquet": "row 2"}[suffix]
     for read in (read_queries, analysis.read_responses, lambda file: list(read_training_rows(file))):
-        with pytest.raises(RecordError, match=f"{row}: chat_query is missing: every row needs it"):
+        with pytest.raises(
+            RecordError, match=f"{row}: holds no single question and answer: name its parts, as in messages"
+        ):
             read(path)
     columns = {"query": "messages.0.content", "response": "messages.-1.content"}
     assert [row["query"] for row in read_training_rows(path, columns=columns)] == ["1 + 1?"] * 2

@@ -30,6 +30,7 @@ from dartlib.analysis.result_figures import published_cost_figure as published_c
 from dartlib.analysis.result_figures import published_scaling_figure as published_scaling_figure
 from dartlib.analysis.result_figures import training_loss_figure as training_loss_figure
 from dartlib.analysis.result_figures import verdict_shares_figure as verdict_shares_figure
+from dartlib.analysis.saving import file_name as file_name
 from dartlib.analysis.saving import publish as publish
 from dartlib.analysis.saving import show as show
 from dartlib.analysis.synthesis_figures import coverage_by_level_figure as coverage_by_level_figure

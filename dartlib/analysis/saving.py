@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +55,14 @@ def publish(
     text = json.dumps(sidecar, indent=2, sort_keys=True, ensure_ascii=False)
     write_text_atomically(stem.with_name(f"{name}.json"), text + "\n")
     show(figure)
+
+
+def file_name(title: str) -> str:
+    """A title as part of a file name; what is not plain ASCII is told apart by a few hex digits."""
+    plain = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
+    return (
+        plain if plain and title.isascii() else f"{plain}_{hashlib.sha256(title.encode()).hexdigest()[:8]}".strip("_")
+    )
 
 
 def show(figure: Figure) -> None:

@@ -16,8 +16,9 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
+from typing import Any
 
 from dartlib.files import cache_folder, find_path, sha256_of, write_text_atomically
 
@@ -50,6 +51,24 @@ def resolve_model(model: str) -> Path:
         if not any(path.glob(needed)):
             raise ModelError(f"{model}: no {needed} in this folder; give a Hugging Face model with safetensors")
     return path.resolve()
+
+
+def load_tokenizer(model: str, engine: str = "") -> Any:
+    """The tokenizer of ``"embedded"``, a folder or a Hub id (of which no weights are fetched), for its chat template.
+
+    ``engine``: where a server answers, its model must be named. Raises ModelError.
+    """
+    from transformers import AutoTokenizer
+
+    if engine.startswith("http") and model in ("embedded", "auto", ""):
+        raise ModelError("the template chat needs the served model's tokenizer: name its Hub id or folder as the model")
+    with suppress(FileNotFoundError):  # then it is a Hub id
+        model = str(embedded_model() if model == "embedded" else find_path(model))
+    try:
+        return AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise ModelError(f"model {model!r}: no tokenizer to be had ({why}); give a model's folder or Hub id") from None
 
 
 def _from_hub(model: str) -> Path:

@@ -78,17 +78,11 @@ def _item(row: Mapping[str, Any]) -> tuple[Query, str, str]:
     tolerance = row.get("tolerance")
     if tolerance is not None and not (type(tolerance) in (int, float) and 0 <= tolerance < math.inf):
         raise ValueError(f"tolerance is {str(tolerance)[:40]!r}, not a number of at least 0")
-    query = Query(
-        query_id="",
-        source="",
-        query=_text(row, "query", ""),
-        reference_answer=_text(row, "reference_answer"),
-        answer_type=_text(row, "answer_type", "expression"),
-        tolerance=tolerance,
-    )
-    if not query.reference_answer.strip():
+    reference, kind = _text(row, "reference_answer"), _text(row, "answer_type", "expression")
+    if not reference.strip():
         raise ValueError("reference_answer is empty")
-    return query, _text(row, "response"), _text(row, "finish_reason", "stop")
+    item = Query("", "", _text(row, "query", ""), reference, kind, tolerance)
+    return item, _text(row, "response"), _text(row, "finish_reason", "stop")
 
 
 def _text(row: Mapping[str, Any], name: str, default: str | None = None) -> str:

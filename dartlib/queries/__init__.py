@@ -9,9 +9,10 @@ from dartlib.queries.hub import data_folder, fetch_source, find_source, local_fi
 from dartlib.queries.joining import join_texts, normalise_text
 from dartlib.queries.ladder import LADDERS, build_ladder, canonical_key, ladder_table, ladder_version
 from dartlib.queries.sources import load_known_queries, load_queries, read_queries
-from dartlib.queries.templates import TEMPLATES, Template, get_template
+from dartlib.queries.templates import CHAT, TEMPLATES, Template, get_template
 
 __all__ = [
+    "CHAT",
     "LADDERS",
     "NGRAM_WORDS",
     "TEMPLATES",

@@ -12,13 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 _COLUMNS = (
-    ("messages",),
-    ("conversations",),
-    ("conversation",),
-    ("prompt", "completion"),
-    ("prompt", "response"),
+    ("messages",), ("conversations",), ("conversation",), ("prompt", "completion"), ("prompt", "response"),
     ("input", "output"),
-)
+)  # fmt: skip
 _ASKING = ("user", "human", "prompter")
 _ANSWERING = ("assistant", "gpt", "model", "bot", "chatgpt")
 _INSTRUCTING = ("system", "developer")
@@ -50,8 +46,8 @@ def _messages(value: Any) -> list[Message]:
         value = [dict(zip(value, parts, strict=False)) for parts in zip(*value.values(), strict=False)]
     if not isinstance(value, list):
         return []
-    messages = [_message(each) for each in value]
-    return [message for message in messages if message] if all(messages) else []
+    messages = [message for each in value if (message := _message(each))]
+    return messages if len(messages) == len(value) else []
 
 
 def _message(value: Any) -> Message | None:

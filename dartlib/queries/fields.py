@@ -82,34 +82,36 @@ def read_fields(
     group of ``required`` fields, a named column that no row has, and a number too large for a float (JSON's 1e400),
     which would read as infinity.
     """
-    wanted = candidates(fields, columns)
+    wanted, named = candidates(fields, columns), [(field,) for field, column in (columns or {}).items() if column]
     seen: dict[str, str] = {}
     names: list[str] = []
-
-    def missing(where: str, group: Sequence[str]) -> RecordError:
-        looked_for = " or ".join(column for field in group for column in wanted[field])
-        how = f", or name it or its path (such as messages.-1.content) with columns={{'{group[0]}': '…'}}"
-        fix = "rename one" + (how if columns is not None else "")
-        return RecordError(f"{where}: no column {looked_for} for {group[0]} (found: {', '.join(names)}): {fix}")
-
     for place, row in read_rows(path):
-        where = f"{path}, {place}"
-        cells = {field: cell for field, columns_ in wanted.items() if (cell := _cell(row, columns_))}
+        where, names = f"{path}, {place}", names or column_names(row)
+        cells = {field: cell for field in wanted if (cell := _cell(row, wanted[field]))}
         for group in required:
             if not any(field in cells for field in group):
-                if before := [seen[field] for field in group if field in seen]:
-                    raise RecordError(f"{where}: {before[0]} is missing: every row needs it: give it or delete the row")
-                names = column_names(row)
-                raise missing(where, group)
+                raise _missing(where, group, wanted, seen, column_names(row), columns is not None)
         for field, cell in cells.items():
             seen[field] = cell.column
             if isinstance(cell.value, float) and math.isinf(cell.value):
                 raise RecordError(f"{where}: {cell.column} is too large for a number: write it as text or correct it")
-        names = names or column_names(row)
         yield where, cells
-    for field, column in (columns or {}).items():
-        if column and names and field not in seen:
-            raise missing(str(path), (field,))
+    for group in named if names else []:
+        if group[0] not in seen:
+            raise _missing(str(path), group, wanted, seen, names, True)
+
+
+def _missing(
+    where: str, group: Sequence[str], wanted: Candidates, seen: Mapping[str, str], found: Sequence[str], named: bool
+) -> RecordError:
+    if before := [seen[field] for field in group if field in seen]:
+        what = "holds no single question and answer: name its parts, as in messages.-1.content, or delete the row"
+        lack = f"{before[0]} is missing: every row needs it: give it or delete the row"
+        return RecordError(f"{where}: {what if before[0].startswith('chat_') else lack}")
+    columns = " or ".join(column for field in group for column in wanted[field])
+    how = f", or name it or its path (such as messages.-1.content) with columns={{'{group[0]}': '…'}}"
+    fix = f"rename one{how if named else ''}"
+    return RecordError(f"{where}: no column {columns} for {group[0]} (found: {', '.join(found)}): {fix}")
 
 
 def _cell(row: Mapping[str, Any], columns: Sequence[str]) -> Cell | None:

@@ -1,14 +1,23 @@
 """Prompt templates: how a query becomes the text a model continues.
 
 The paper's templates are kept to the letter, as in the code that trained and sampled its models; the two
-``ladder`` templates are ours, for models too small to be asked without examples. Text is put in by joining
-strings, never by formatting: a query may hold braces.
+``ladder`` templates are ours, for models too small to be asked without examples. Others come from a file of one's own
+or are a model's own chat template. Text is put in by joining strings, never by formatting: a query may hold braces.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dartlib.files import find_path
+from dartlib.records import RecordError
 
 # Worked examples of ``ladder-fewshot``. Each names the operation in words and repeats the whole expression: with
 # bare equations, or with other ways of counting, the embedded teacher solves half as many. No ladder asks these.
@@ -71,8 +80,77 @@ TEMPLATES: dict[str, Template] = {
 }
 
 
-def get_template(name: str) -> Template:
-    """The template of that name; ValueError lists the known ones."""
-    if name not in TEMPLATES:
-        raise ValueError(f"unknown prompt template {name!r}: choose one of {', '.join(TEMPLATES)}")
-    return TEMPLATES[name]
+CHAT = "chat"  # the name of a model's own template
+_PLACE = "{query}"
+_TOLD_DATE = date(2024, 7, 26)  # what a chat template that states today's date gets: or a pool would last one day
+
+
+def get_template(name: str, tokenizer: Callable[[], Any] | None = None) -> Template:
+    """The template of that name, of a file, or (``chat``) of the model that ``tokenizer`` loads the tokenizer of.
+
+    Raises ValueError for an unknown name, RecordError for a file or a chat template that cannot be used.
+    """
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    if name == CHAT:
+        if tokenizer is None:
+            raise ValueError("the template chat is the model's own: its tokenizer is needed")
+        return chat_template(tokenizer())
+    try:
+        return read_template(find_path(name))
+    except FileNotFoundError as error:
+        known = ", ".join((*TEMPLATES, CHAT))
+        raise ValueError(f"unknown prompt template {name!r}: choose one of {known}, or a file ({error})") from None
+
+
+def read_template(path: Path) -> Template:
+    """A template of one's own: a text file with {query} in it, or YAML with ``prompt`` and ``stop`` (a list of texts).
+
+    Of a text file the last line's end is not part of the prompt, and there are no stop strings. RecordError names
+    the file and what is wrong with it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else {"prompt": text.removesuffix("\n")}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecordError(f"{path}: no prompt template can be read ({str(error).splitlines()[0]})") from None
+    if not isinstance(values, dict) or not {"prompt"} <= set(values) <= {"prompt", "stop"}:
+        raise RecordError(f"{path}: a template has the key prompt, and may have stop")
+    prompt, stop = str(values["prompt"]), values.get("stop") or []
+    if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
+        raise RecordError(f"{path}: stop must be a list of texts, with quotes where they hold a colon or a number sign")
+    if (count := prompt.count(_PLACE)) != 1:
+        raise RecordError(f"{path}: holds {_PLACE} {count} times: write it once, where the query goes")
+    before, _, after = prompt.partition(_PLACE)
+    return Template(path.name, before, after, tuple(stop))
+
+
+def chat_template(tokenizer: Any) -> Template:
+    """A model's own template for one question, up to where its reply begins; a turn's end marks are the stop strings.
+
+    A leading BOS is left out where the tokenizer adds one by itself. Raises RecordError when the tokenizer has no chat
+    template, or one that does more to a question than to put text around it.
+    """
+    asked, other, answered = "QUERY-7f3a", "What is {1}?\n<b>", "REPLY-91c4"
+    try:
+        prompt = _rendered(tokenizer, asked)
+        before, found, after = prompt.partition(asked)
+        whole = found and _rendered(tokenizer, other) == before + other + after
+        end = _rendered(tokenizer, asked, answered).rpartition(answered)[2]
+    except Exception as error:  # the template's own code: anything may come of it
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RecordError(f"the model's own chat template cannot be used ({why}): name another template") from None
+    if not whole:
+        raise RecordError("the model's chat template changes the text of a question: name another template")
+    bos, ids = tokenizer.bos_token, tokenizer("a").input_ids
+    if bos and ids[:1] == [tokenizer.bos_token_id]:
+        before = before.removeprefix(bos)
+    stop = dict.fromkeys([*end.split(), *filter(None, [tokenizer.eos_token])])
+    return Template(CHAT, before, after, tuple(stop))
+
+
+def _rendered(tokenizer: Any, question: str, *reply: str) -> str:
+    messages = [{"role": "user", "content": question}, *({"role": "assistant", "content": text} for text in reply)]
+    dates = {"date_string": _TOLD_DATE.strftime("%d %b %Y"), "strftime_now": _TOLD_DATE.strftime}
+    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=not reply, **dates)
+    return text

@@ -8,9 +8,9 @@ import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from dartlib.engines import ModelError, weights_fingerprint
+from dartlib.engines import ModelError, load_tokenizer, weights_fingerprint
 from dartlib.files import write_text_atomically
-from dartlib.queries import get_template
+from dartlib.queries import CHAT, get_template
 
 TRAINING_VERSION = "1"  # raised by hand when the same rows and settings give another student
 CHECKPOINT_FOLDER = "checkpoint"
@@ -50,7 +50,8 @@ class TrainingConfig:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        get_template(self.template)
+        if self.template != CHAT:  # that one is the base model's: read_examples looks
+            get_template(self.template)
         for name in ("epochs", "max_tokens_per_pack", "packs_per_step", "packs_per_forward"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")
@@ -99,7 +100,8 @@ def job_digest(dataset: Path, base_model: Path, config: TrainingConfig) -> str:
         weights = weights_fingerprint(base_model)
     except ModelError as error:
         raise TrainingError(str(error)) from None
-    parts = [json.dumps(asdict(config), sort_keys=True), get_template(config.template).fingerprint, weights]
+    template = get_template(config.template, lambda: load_tokenizer(str(base_model)))
+    parts = [json.dumps(asdict(config) | {"template": template.fingerprint}, sort_keys=True), weights]
     return hashlib.sha256("\n".join(parts).encode() + dataset.read_bytes()).hexdigest()
 
 

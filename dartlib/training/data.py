@@ -65,7 +65,7 @@ def read_examples(
     rows = read_table(dataset, SftRow, columns=["query", "response"]).to_pylist()
     if not rows:
         raise TrainingError(f"{dataset}: the data set has no rows; was any response correct?")
-    template = get_template(config.template)
+    template = get_template(config.template, lambda: tokenizer)
     examples = []
     for number, row in enumerate(rows):
         for column in ("query", "response"):
