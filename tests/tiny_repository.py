@@ -41,6 +41,7 @@ PARAMETERS = {
         'ENGINE: str = "auto"  # engine',
         'MODEL: str = "embedded"  # model',
         'MODEL_NAME: str = "base"  # its name',
+        'TRAINING_SET: str = ""  # its data',
     ],
     "05_paper_figures": [],
 }

@@ -98,9 +98,11 @@ def evaluate(
             lenient_grading=True,
             log=log,
         )
+        _check_answered(report)
         reports.append(report)
         items += _items_of(report, asked, samples, prompt, engine.weights, versions)
-    items = _in_order(items, queries, samples)
+    place = {query.query_id: number for number, query in enumerate(queries)}
+    items.sort(key=lambda item: (place[item.query_id], item.trial))
     unusable = check_usable(to_table(items, Item).to_pandas(), allow=allow_unusable)
     protocols = {name: _protocol(name, items, template, sampling, samples, name in unusable) for name in benchmarks}
     texts = dict.fromkeys(training_texts)
@@ -145,13 +147,14 @@ def _items_of(
         )
 
 
-def _in_order(items: Sequence[Item], queries: Sequence[Query], samples: int) -> list[Item]:
-    """Items in the order of the queries, then by trial. Raises EvaluationError when some are missing."""
-    place = {query.query_id: number for number, query in enumerate(queries)}
-    if len(items) != len(queries) * samples:
-        lacking = len(queries) * samples - len(items)
-        raise EvaluationError(f"{lacking} of {len(queries) * samples} replies are missing: run it again")
-    return sorted(items, key=lambda item: (place[item.query_id], item.trial))
+def _check_answered(report: SamplingReport) -> None:
+    """No score leaves a question out: EvaluationError names the first without a reply, and the engine's reason."""
+    if report.stuck:
+        failed = [row for row in open_pool(report.pool).attempts().to_pylist() if row["query_id"] == report.stuck[0]]
+        raise EvaluationError(
+            f"{len(report.stuck)} of {report.queries} questions got no reply, first {report.stuck[0]} "
+            f"({failed[-1]['reason']}): mend that and run it again, or leave them out"
+        )
 
 
 def _protocol(

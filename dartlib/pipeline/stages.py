@@ -100,7 +100,8 @@ def _stages(profile: Profile, folder: str) -> Iterator[Stage]:
             wired = {"DATASET": data, "BASE_MODEL": profile.base_model, "SEED": seed}
             yield stage(name, wired, needs=("02_synthesis",))
     for model, path in models.items():
-        wired = {**_evaluation_engine(profile), "MODEL": path, "MODEL_NAME": model}
+        trained_on = "" if model == "base" else f"{folder}/02_synthesis/datasets/{model.partition('-seed')[0]}.parquet"
+        wired = {**_evaluation_engine(profile), "MODEL": path, "MODEL_NAME": model, "TRAINING_SET": trained_on}
         yield stage(f"04_evaluation/{model}", wired, needs=() if model == "base" else (f"03_training/{model}",))
     others = ("01_bias_analysis", "02_synthesis", *(f"04_evaluation/{model}" for model in models))
     yield stage("05_paper_figures", {}, needs=others, engine=False)
