@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from dartlib.engines import open_engine
-from dartlib.evaluation import EvaluationReport, evaluate
+from dartlib.engines import SamplingParameters, open_engine
+from dartlib.evaluation import Result, evaluate
 from dartlib.queries import benchmark_names, choose_queries, get_template, load_known_queries
 
 
-def main(folder: Path, items: int, samples: int) -> EvaluationReport:
+def main(folder: Path, items: int, samples: int) -> Result:
     queries = [
         query
         for name in benchmark_names()
@@ -24,11 +24,10 @@ def main(folder: Path, items: int, samples: int) -> EvaluationReport:
             queries,
             engine=engine,
             template=get_template("alpaca"),
-            max_tokens=128,
+            sampling=SamplingParameters(0.7, 1.0, 128),
             output_folder=folder,
             model="embedded",
             samples=samples,
-            temperature=0.7,
             seed=1,
             allow_unusable=True,
             log=lambda line: print(line, flush=True),

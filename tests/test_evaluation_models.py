@@ -42,7 +42,7 @@ def write(folder: Path, file: Path) -> Path:
         version, len(items), "zeroeval", 0, digest("zeroeval"), (), 4096, 0.0, 1.0, 1, LENIENT_GRADER_VERSION,
         "recorded", False,
     )  # fmt: skip
-    return write_result(folder / model, model=model, items=items, protocols={"math-level5": protocol}).folder
+    return write_result(folder / model, model, items, {"math-level5": protocol}).folder
 
 
 def unpaired_z(first: float, second: float, n: int) -> float:

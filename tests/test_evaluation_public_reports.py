@@ -27,8 +27,10 @@ from dartlib.statistics import majority_at_k, pass_at_k
 
 
 def run(folder: Path, engine: StubEngine, rates: Sequence[float] = (1.0, 0.5, 0.0, 0.7), **options):
-    options = {"queries": numbered_queries(rates), "template": TEMPLATE, "max_tokens": 32} | options
-    return evaluate(options.pop("queries"), engine=engine, output_folder=folder, log=lambda line: None, **options)
+    options = {"queries": numbered_queries(rates), "template": TEMPLATE} | options
+    sampling = SamplingParameters(options.pop("temperature", 0.0), 1.0, 32)
+    asked = options.pop("queries")
+    return evaluate(asked, engine=engine, sampling=sampling, output_folder=folder, log=lambda line: None, **options)
 
 
 def test_lighteval_771_a_missing_sample_is_no_wrong_one(tmp_path: Path) -> None:
@@ -70,10 +72,11 @@ def test_sglang_29264_stop_strings_and_cap_are_those_of_the_protocol(tmp_path: P
     """
     engine = Reasoning()
     report = run(tmp_path, engine)
-    protocol = report.result.protocols["stub"]
-    assert engine.asked.stop == protocol.stop == TEMPLATE.stop and engine.asked.max_tokens == protocol.max_tokens == 32
+    protocol = report.benchmarks["stub"]["protocol"]
+    assert list(engine.asked.stop) == protocol["stop"] == list(TEMPLATE.stop)
+    assert engine.asked.max_tokens == protocol["max_tokens"] == 32
     assert set(report.items["verdict"]) == {"correct"}
-    assert report.result.benchmarks["stub"]["finish_reasons"] == {"stop": 4}
+    assert report.benchmarks["stub"]["finish_reasons"] == {"stop": 4}
 
 
 class HalfCut(StubEngine):
@@ -119,7 +122,7 @@ def test_aprender_2118_one_greedy_sample_gives_no_pass_at_ten(tmp_path: Path) ->
         pass_at_k(1, 1, 10)
     with pytest.raises(EvaluationError, match="copies"):
         run(tmp_path, StubEngine(), samples=10)
-    assert list(run(tmp_path, StubEngine()).result.benchmarks["stub"]["scores"]) == ["pass@1"]
+    assert list(run(tmp_path, StubEngine()).benchmarks["stub"]["scores"]) == ["pass@1"]
 
 
 class Flaky(StubEngine):
@@ -136,7 +139,7 @@ def test_inspect_ai_2914_items_are_the_denominator(tmp_path: Path, monkeypatch: 
     """github.com/UKGovernmentBEIS/inspect_ai/issues/2914: samples with an error left the denominator."""
     monkeypatch.setattr("dartlib.sampling.runner.FIRST_RETRY_SECONDS", 0.001)
     report = run(tmp_path, Flaky(), rates=[1.0] * 12)
-    found = report.result.benchmarks["stub"]
+    found = report.benchmarks["stub"]
     assert found["items"] == len(report.items) == sum(found["verdicts"].values()) == 12
     assert report.failed_requests > 0 and found["verdicts"]["error"] == 0
 
@@ -145,7 +148,7 @@ def test_nemo_skills_1531_broken_items_are_counted_apart(tmp_path: Path) -> None
     """github.com/NVIDIA-NeMo/Skills/pull/1531: an item of the benchmark itself was wrong."""
     queries = numbered_queries([1.0, 1.0, 1.0, 0.0])
     bad = replace(queries[3], query_id=next(iter(broken_items())))
-    found = run(tmp_path, StubEngine(), queries=[*queries[:3], bad]).result.benchmarks["stub"]
+    found = run(tmp_path, StubEngine(), queries=[*queries[:3], bad]).benchmarks["stub"]
     assert found["scores"]["pass@1"]["value"] == 0.75  # comparable with what others publish
     assert found["without_broken"] == {"items": 3, "accuracy": 1.0}
     assert "1 broken items" in compare_results([tmp_path]).scores["marks"].iloc[0]
@@ -162,7 +165,7 @@ def test_lm_eval_3248_every_repeat_is_scored(tmp_path: Path) -> None:
     """github.com/EleutherAI/lm-evaluation-harness/pull/3248: repeats were drawn and only the first one scored."""
     report = run(tmp_path, StubEngine(), rates=[0.5] * 8, samples=4, temperature=0.7)
     recounted = (report.items["verdict"] == "correct").mean()
-    assert report.result.benchmarks["stub"]["scores"]["avg@4"]["value"] == pytest.approx(recounted)
+    assert report.benchmarks["stub"]["scores"]["avg@4"]["value"] == pytest.approx(recounted)
     first = (report.items[report.items["trial"] == 0]["verdict"] == "correct").mean()
     assert recounted != first  # else this test could not fail
 
