@@ -24,7 +24,6 @@ from dartlib.statistics import (
     pass_at_k,
     posterior,
     resampled_counts,
-    stop_at_quota_pass_rate,
     wilson_interval,
 )
 
@@ -78,23 +77,6 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_success(case):
 def test_pass_at_k_refuses_k_above_n():
     with pytest.raises(ValueError):
         pass_at_k(4, 1, 5)
-
-
-def test_stop_at_quota_pass_rate_is_unbiased():
-    p, quota, generator = 0.3, 4, np.random.default_rng(2)
-    trials = quota + generator.negative_binomial(quota, p, size=40_000)
-    estimates = [stop_at_quota_pass_rate(quota, int(n), True, quota) for n in trials]
-    assert np.mean(estimates) == pytest.approx(p, abs=0.004)
-    assert np.mean(quota / trials) > p + 0.04  # the naive estimate is not
-
-
-def test_stop_at_quota_pass_rate_cases():
-    assert stop_at_quota_pass_rate(5, 9, True, 5) == 0.5
-    assert stop_at_quota_pass_rate(5, 40, False, 2) == 0.05
-    assert stop_at_quota_pass_rate(1, 7, True, 1) is None
-    assert stop_at_quota_pass_rate(1, 40, False, 0) is None
-    with pytest.raises(ValueError, match="met quota"):
-        stop_at_quota_pass_rate(5, 9, True, 4)
 
 
 def test_compare_paired_by_hand():

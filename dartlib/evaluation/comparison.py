@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dartlib.evaluation.results import Result, read_result
 from dartlib.published import load_published
 from dartlib.queries import benchmark_names, get_source
-from dartlib.records import RecordError, Verdict
+from dartlib.records import Item, RecordError, Verdict, read_table
 from dartlib.statistics import MIN_SEEDS, compare_over_seeds, compare_paired, holm
 
 if TYPE_CHECKING:
@@ -63,18 +63,12 @@ def compare_results(paths: Sequence[Path], *, unlike: bool = False, paper_rows: 
     if differences and not unlike:
         lines = "\n".join(f"  {line}" for line in differences)
         raise ComparisonError(f"these results were not made alike (--unlike shows them all the same):\n{lines}")
-    means = {name: _item_means(name, results) for name in benchmarks}
+    means = {str(name): _item_means(part) for name, part in _verdicts(results).groupby("benchmark")}
     pairs = pd.DataFrame([row for name in benchmarks for row in _pair_rows(name, means[name])])
     if len(pairs):
         pairs["p_holm"] = holm(pairs["p_value"].tolist())
     return Comparison(
-        scores=pd.DataFrame(
-            row
-            for name in benchmarks
-            for result in results
-            if name in result.benchmarks
-            for row in _score_rows(name, result)
-        ),
+        scores=pd.DataFrame([row for name in benchmarks for result in results for row in _score_rows(name, result)]),
         pairs=pairs,
         arms=pd.DataFrame([row for name in benchmarks for row in _arm_rows(name, means[name])]),
         published=_published(benchmarks, paper_rows),
@@ -93,7 +87,8 @@ def _differences(benchmark: str, results: Sequence[Result]) -> Iterator[str]:
 
 
 def _score_rows(benchmark: str, result: Result) -> Iterator[dict[str, Any]]:
-    found = result.benchmarks[benchmark]
+    if (found := result.benchmarks.get(benchmark)) is None:
+        return
     replies, cut = found["items"] * found["samples"], found["unusable"]["cut"]
     about = {"items": found["items"], "samples": found["samples"], "cut": cut / replies}
     about |= {"no_answer": (found["verdicts"][Verdict.NO_ANSWER.value] - cut) / replies}
@@ -107,15 +102,22 @@ def _score_rows(benchmark: str, result: Result) -> Iterator[dict[str, Any]]:
         yield {"benchmark": benchmark, "model": result.model, "score": name, **score, **about}
 
 
-def _item_means(benchmark: str, results: Sequence[Result]) -> pd.DataFrame:
-    """Mean score per item (rows) and model (columns); NaN where a model was not asked the item."""
+def _verdicts(results: Sequence[Result]) -> pd.DataFrame:
+    """Every graded reply without its text: model, benchmark, query_id, right (0 or 1)."""
     import pandas as pd
 
-    items = pd.concat([result.items.assign(model=result.model) for result in results])
-    own = items[items["benchmark"] == benchmark]
-    right = own.assign(right=(own["verdict"] == Verdict.CORRECT.value).astype(float))
-    means = right.pivot_table(index="query_id", columns="model", values="right")
-    return means[[result.model for result in results if result.model in means]]
+    parts = []
+    for result in results:
+        table = read_table(result.folder / "items.parquet", Item, columns=["benchmark", "query_id", "verdict"])
+        parts.append(table.to_pandas().assign(model=result.model))
+    items = pd.concat(parts, ignore_index=True)
+    return items.assign(right=(items["verdict"] == Verdict.CORRECT.value).astype(float))
+
+
+def _item_means(items: pd.DataFrame) -> pd.DataFrame:
+    """Mean score per item (rows) and model (columns, as they come); NaN where a model was not asked the item."""
+    means = items.pivot_table(index="query_id", columns="model", values="right")
+    return means[list(dict.fromkeys(items["model"]))]
 
 
 def _pair_rows(benchmark: str, means: pd.DataFrame) -> Iterator[dict[str, Any]]:

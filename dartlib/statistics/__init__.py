@@ -23,6 +23,5 @@ from dartlib.statistics.pass_rates import expected_excess as expected_excess
 from dartlib.statistics.pass_rates import fit_beta as fit_beta
 from dartlib.statistics.pass_rates import fit_zero_inflated_beta as fit_zero_inflated_beta
 from dartlib.statistics.pass_rates import posterior as posterior
-from dartlib.statistics.pass_rates import stop_at_quota_pass_rate as stop_at_quota_pass_rate
 from dartlib.statistics.samples import majority_at_k as majority_at_k
 from dartlib.statistics.samples import pass_at_k as pass_at_k

@@ -1,4 +1,4 @@
-"""Pass rates of queries: beta-binomial populations, beliefs about one query, and what stopping does to them."""
+"""Pass rates of queries: beta-binomial populations, beliefs about one query, and the waste they foresee."""
 
 from __future__ import annotations
 
@@ -13,23 +13,6 @@ import numpy as np
 from dartlib.statistics.intervals import FloatArray, Interval, check_confidence, check_counts
 
 _SMALLEST, _LARGEST = 0.01, 1000.0  # bounds of a fitted beta parameter: keeps a prior from fixing a pass rate
-
-
-def stop_at_quota_pass_rate(quota: int, trials: int, quota_met: bool, correct: int) -> float | None:
-    """Pass rate of a query that was sampled until its quota or its cap.
-
-    The last trial of a met quota is correct by construction, so quota / trials is biased upward; the unbiased
-    estimate is (quota - 1) / (trials - 1) (Haldane, 1945). A query that ended at the cap has correct / trials.
-    None at a quota of 1, where no unbiased estimate exists and keeping only the failures would bias averages.
-    """
-    check_counts(correct, trials)
-    if quota < 1:
-        raise ValueError(f"a quota is at least 1, got {quota}")
-    if quota_met and correct != quota:
-        raise ValueError(f"a met quota of {quota} has that many correct trials, got {correct}")
-    if quota == 1 or trials == 0:
-        return None
-    return (quota - 1) / (trials - 1) if quota_met else correct / trials
 
 
 def fit_beta(successes: Sequence[int], trials: Sequence[int]) -> tuple[float, float]:
