@@ -89,7 +89,7 @@ def test_arms_need_five_seeds(tmp_path: Path) -> None:
 def test_the_papers_rows_and_whether_they_compare(tmp_path: Path) -> None:
     found = compare_results([result(tmp_path, "a", [1, 0, 1])], paper_rows="Mistral-7B")
     assert found.published.loc["DART Mistral-7B Prop2Diff", "GSM8K"] == 81.1
-    assert any("not comparable with the paper: 3 of its 1,319 items" in note for note in found.notes)
+    assert any("not comparable with the paper's cells: 3 of its 1,319 items" in note for note in found.notes)
     whole = asdict(replace(PROTOCOL, items=1319))
     assert paper_differences("gsm8k-test", whole) == []
     reasons = {

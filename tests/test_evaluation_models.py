@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from statistics import NormalDist
 
+import pandas as pd
 import pytest
 
 from dartlib.evaluation import Protocol, benchmark_version, compare_results, write_result
@@ -19,9 +20,9 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def write(folder: Path, file: Path) -> Path:
-    """One model's responses, graded by the evaluation's grader, as its result file."""
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
+def write(folder: Path, file: Path, questions: int) -> Path:
+    """One model's responses to the first questions, graded by the evaluation's grader, as its result file."""
+    rows = [json.loads(line) for line in file.read_text().splitlines()[:questions]]
     queries: list[Query] = make_queries(
         ({"query": row["query"], "reference_answer": row["reference_answer"], "level": 5} for row in rows),
         source="math-level5",
@@ -51,22 +52,38 @@ def unpaired_z(first: float, second: float, n: int) -> float:
     return 2 * NormalDist().cdf(-abs(first - second) / math.sqrt(2 * mean * (1 - mean) / n))
 
 
+def table(folder: Path, data: Path, questions: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores by model, and all pairs beside the p-value of the test that looks at two accuracies alone."""
+    files = sorted((data / "responses").glob("math-level5-*.jsonl"))
+    found = compare_results([write(folder, file, questions) for file in files])
+    scores = found.scores.set_index("model").sort_values("value")
+    value = scores["value"]
+    naive = [unpaired_z(value[row.first], value[row.second], questions) for row in found.pairs.itertuples()]
+    pairs = found.pairs.assign(naive=naive)
+    print(scores[["value", "low", "high", "no_answer"]].round(3).to_string(), pairs.round(4).to_string(), sep="\n")
+    assert len(scores) == 8 and len(pairs) == 28 and set(pairs["items"]) == set(scores["items"]) == {questions}
+    return scores, pairs
+
+
 @pytest.mark.slow
 def test_eight_models_in_one_table(tmp_path: Path, test_data: Path) -> None:
-    files = sorted((test_data / "responses").glob("math-level5-*.jsonl"))
-    found = compare_results([write(tmp_path, file) for file in files])
-    scores = found.scores.set_index("model").sort_values("value")
-    assert len(scores) == 8 and set(scores["items"]) == {721} and (scores["low"] < scores["value"]).all()
+    scores, pairs = table(tmp_path, test_data, 721)
     assert list(scores.index[-2:]) == ["meta-llama-3.1-70b-instruct", "qwen2.5-7b-instruct"]
-    pairs = found.pairs
-    assert len(pairs) == 28 and set(pairs["items"]) == {721}
-    by_model = scores["value"]
-    naive = [unpaired_z(by_model[row.first], by_model[row.second], 721) for row in pairs.itertuples()]
-    table = pairs.assign(naive=naive)[["first", "second", "difference", "low", "high", "p_value", "p_holm", "naive"]]
-    print(scores[["value", "low", "high", "no_answer"]].round(3).to_string(), table.round(4).to_string(), sep="\n")
-    # Larger is better claims all 28; the corrected paired test finds most of them, and those are what holds.
-    corrected, uncorrected = set(pairs.index[pairs["p_holm"] < 0.05]), set(pairs.index[pairs["p_value"] < 0.05])
-    assert corrected < uncorrected and len(corrected) < 28
-    clear = pairs["difference"].abs() > 0.1
-    assert set(pairs.index[clear]) <= corrected
-    assert ((pairs["low"] > 0) | (pairs["high"] < 0)).loc[list(corrected)].all()
+    assert scores["value"].is_unique  # so a ranking claims 28 differences
+    unclear = pairs[pairs["p_holm"] >= 0.05]
+    assert [(row.first, row.second) for row in unclear.itertuples()] == [
+        ("claude-3-haiku-20240307", "phi-3-mini-4k-instruct")  # 1.3 points apart
+    ]
+    clear = pairs.drop(index=unclear.index)
+    assert ((clear["low"] > 0) | (clear["high"] < 0)).all()
+    # paired by item, most pairs are told apart more clearly than by their accuracies alone
+    assert (clear["p_value"] <= clear["naive"]).mean() > 0.8
+
+
+@pytest.mark.slow
+def test_fewer_questions_tell_less(tmp_path: Path, test_data: Path) -> None:
+    """The first 100 questions: the ranking still claims 28 differences, the corrected test far fewer."""
+    scores, pairs = table(tmp_path, test_data, 100)
+    claims = {name: int((pairs[name] < 0.05).sum()) for name in ("naive", "p_value", "p_holm")}
+    print(claims)
+    assert claims["p_holm"] < claims["p_value"] and claims["p_holm"] < claims["naive"] < 28

@@ -164,8 +164,10 @@ def _comparability(benchmarks: Sequence[str], results: Sequence[Result]) -> Iter
                 reasons = "; ".join(paper_differences(benchmark, result.benchmarks[benchmark]["protocol"]))
                 alike.setdefault(reasons, []).append(result.model)
         for reasons, models in alike.items():
-            verdict = f"not comparable with the paper: {reasons}" if reasons else "comparable with the paper"
-            yield f"{benchmark} ({', '.join(models)}): {verdict}, but for grader and engine"
+            said = (
+                f"not comparable with the paper's cells: {reasons}" if reasons else "comparable with the paper's cells"
+            )
+            yield f"{benchmark} ({', '.join(models)}): {said}{'' if reasons else ', but for grader and engine'}"
 
 
 def paper_differences(benchmark: str, protocol: Mapping[str, Any]) -> list[str]:
