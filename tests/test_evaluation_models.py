@@ -80,7 +80,7 @@ def test_eight_models_in_one_table(tmp_path: Path, test_data: Path) -> None:
 
 @pytest.mark.slow
 def test_fewer_questions_tell_less(tmp_path: Path, test_data: Path) -> None:
-    """The first 100 questions: a ranking still claims 28 differences, two accuracies alone 23, the corrected test 20."""
+    """The first 100 questions: a ranking still claims 28 differences, two accuracies alone 23, the corrected one 20."""
     scores, pairs = table(tmp_path, test_data, 100)
     claims = {name: int((pairs[name] < 0.05).sum()) for name in ("naive", "p_value", "p_holm")}
     assert claims == {"naive": 23, "p_value": 23, "p_holm": 20}
