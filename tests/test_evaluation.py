@@ -162,6 +162,11 @@ def test_equal_answers_vote_together_and_none_never_does() -> None:
     with GradingPool() as grading:
         classes = vote_classes(sampled(rows), grading)
     assert sorted(classes["q"]) == [(1, False), (3, True)] and classes["none"] == []
+    # a class is right if most of its samples were graded so: one of three, and one of two, are not most
+    rows = {"one": ["correct", "wrong", "wrong"], "half": ["correct", "wrong"]}
+    with GradingPool() as grading:
+        classes = vote_classes(sampled({query: [("7", each) for each in own] for query, own in rows.items()}), grading)
+    assert classes == {"one": [(3, False)], "half": [(2, False)]}
 
 
 def test_classes_are_what_chains_of_equal_answers_connect() -> None:

@@ -3,8 +3,8 @@
 Reports about code that lives elsewhere in this project are guarded there: golds that score zero or differ from
 themselves (lm-evaluation-harness 3475, 4030), commas and signs (opencompass 2426) in test_grading_references; the first
 "Answer:" graded (simple-evals 115) in test_grading_extraction; a grader's release that moves scores (sieval 31) by
-`regrade`; intervals that do not cover (marin 9196) in test_statistics_comparison and the coverage table. Mutation of
-scoring code (lm-evaluation-harness 3957) was not done.
+`regrade`; intervals that do not cover (marin 9196) in test_statistics_comparison and the coverage table. Faults seeded
+into scoring (lm-evaluation-harness 3957): by hand, 17 of them; no standing mutation run.
 """
 
 from __future__ import annotations
