@@ -186,7 +186,7 @@ class Item:
     """One graded reply to a benchmark question; everything that a score rests on is in these rows.
 
     ``benchmark_version`` is the digest of the questions and references asked, ``prompt_digest`` of this question's
-    whole prompt, ``response_hash`` of the response (sha256, the first 12 or 16 hex digits). ``grader`` and ``engine``
+    whole prompt, ``response_hash`` of the response (sha256, the first 12 hex digits). ``grader`` and ``engine``
     carry their versions, ``weights`` identifies the model.
     """
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from dartlib.evaluation import read_result
 from dartlib.pipeline.profiles import load_profile
 from dartlib.records import STRATEGIES, QueryOutcome, SftRow, read_manifest, read_table
 
@@ -87,6 +88,12 @@ def test_base_and_students_are_evaluated_on_both_ladders(smoke: Path) -> None:
         items = pd.read_parquet(smoke / "04_evaluation" / model / "items.parquet")
         assert items["benchmark"].nunique() == 2 and not items["query_id"].duplicated().any()
         assert set(items["level"].dropna()) == {1, 2, 3, 4, 5}
+        cut = (items["finish_reason"] == "length").groupby(items["benchmark"]).mean()
+        assert (cut <= 0.2).all(), "a score over replies cut by the cap says nothing about the model"
+        found = read_result(smoke / "04_evaluation" / model)
+        assert all(each["overlap"] == {"whole": 0, "part": 0, "words": 13} for each in found.benchmarks.values()) or (
+            model == "base"
+        )
 
 
 def test_figures_have_their_sidecars(smoke: Path) -> None:

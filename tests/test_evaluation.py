@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from stub_engine import TEMPLATE, StubEngine, numbered_queries
 
-from dartlib.engines import Completion
+from dartlib.engines import Completion, SamplingParameters
 from dartlib.evaluation import EvaluationError, benchmark_version, evaluate, read_result
 from dartlib.evaluation.scores import vote_classes
 from dartlib.grading import GradingPool
@@ -18,12 +18,14 @@ from dartlib.records import Item, Query, RecordError, make_queries, read_records
 from dartlib.statistics import wilson_interval
 
 
-def run_evaluation(folder: Path, engine: StubEngine, rates=(1.0, 1.0, 0.0, 1.0), queries=None, **options):
+def run_evaluation(
+    folder: Path, engine: StubEngine, rates=(1.0, 1.0, 0.0, 1.0), queries=None, temperature=0.0, **options
+):
     return evaluate(
         queries or numbered_queries(rates),
         engine=engine,
         template=TEMPLATE,
-        max_tokens=32,
+        sampling=SamplingParameters(temperature, 1.0, 32),
         output_folder=folder,
         log=lambda line: None,
         **options,
@@ -35,7 +37,7 @@ def test_every_question_is_asked_once_and_scored(tmp_path: Path) -> None:
     report = run_evaluation(tmp_path, engine)
     assert engine.requests == 4
     assert list(report.items.sort_values("level").verdict) == ["correct", "correct", "wrong", "correct"]
-    found = report.result.benchmarks["stub"]
+    found = report.benchmarks["stub"]
     assert (found["items"], found["samples"], found["verdicts"]["correct"], found["verdicts"]["wrong"]) == (4, 1, 3, 1)
     low, high = wilson_interval(3, 4)
     assert found["scores"] == {"pass@1": {"value": 0.75, "low": low, "high": high}}
@@ -54,8 +56,8 @@ def test_items_say_all_that_a_score_rests_on(tmp_path: Path) -> None:
     assert {row.benchmark_version for row in rows} == {benchmark_version(numbered_queries((1.0, 1.0, 0.0, 1.0)))}
     written = json.loads((tmp_path / "result.json").read_text())
     assert written["weights"] == "stub-weights" and len(written["protocol_digest"]) == 12
-    protocol = read_result(tmp_path).protocols["stub"]
-    assert (protocol.max_tokens, protocol.stop, protocol.template, protocol.shots) == (32, ("\n\n",), "stub", 0)
+    protocol = read_result(tmp_path).benchmarks["stub"]["protocol"]
+    assert (protocol["max_tokens"], protocol["stop"], protocol["shots"], protocol["samples"]) == (32, ["\n\n"], 0, 1)
 
 
 def test_several_samples_resume_and_more_go_on_from_fewer(tmp_path: Path) -> None:
@@ -69,7 +71,7 @@ def test_several_samples_resume_and_more_go_on_from_fewer(tmp_path: Path) -> Non
     fewer = StubEngine()
     part = run_evaluation(tmp_path, fewer, rates, samples=2, temperature=0.7)
     assert fewer.requests == 0 and len(part.items) == 10  # a smaller k reads the first trials
-    scores = report.result.benchmarks["stub"]["scores"]
+    scores = report.benchmarks["stub"]["scores"]
     assert list(scores) == ["avg@8", "pass@2", "pass@4", "pass@8", "maj@2", "maj@4", "maj@8"]
     right = (report.items["verdict"] == "correct").groupby(report.items["query_id"]).sum()
     assert scores["avg@8"]["value"] == pytest.approx(right.sum() / 40)
@@ -132,20 +134,20 @@ def test_the_gate_looks_at_each_benchmark(tmp_path: Path, engine: Broken, said: 
 
 def test_allowed_unusable_replies_are_in_the_protocol(tmp_path: Path) -> None:
     report = run_evaluation(tmp_path, Broken("", "length"), queries=two_benchmarks(), allow_unusable=True)
-    protocols = report.result.protocols
-    assert protocols["other"].unusable_allowed and not protocols["stub"].unusable_allowed
-    found = report.result.benchmarks["other"]
+    allowed = {name: found["protocol"]["unusable_allowed"] for name, found in report.benchmarks.items()}
+    assert allowed == {"stub": False, "other": True}
+    found = report.benchmarks["other"]
     assert found["unusable"]["cut"] == 10 and found["finished"] == {"replies": 0, "accuracy": None}
     half = numbered_queries([1.0] * 5) + two_benchmarks(5, 0)
     mended = run_evaluation(tmp_path / "half", Broken("no", "length"), queries=half, allow_unusable=True)
-    assert mended.result.benchmarks["stub"]["finished"] == {"replies": 5, "accuracy": 1.0}
+    assert mended.benchmarks["stub"]["finished"] == {"replies": 5, "accuracy": 1.0}
 
 
 def test_overlap_with_the_training_set_stands_beside_the_score(tmp_path: Path) -> None:
     queries = numbered_queries([1.0] * 4)
     report = run_evaluation(tmp_path, StubEngine(), queries=queries, training_texts=[queries[2].query, "other text"])
-    assert report.result.benchmarks["stub"]["overlap"] == {"whole": 1, "part": 1, "words": 13}
-    assert run_evaluation(tmp_path, StubEngine(), queries=queries).result.benchmarks["stub"]["overlap"] is None
+    assert report.benchmarks["stub"]["overlap"] == {"whole": 1, "part": 1, "words": 13}
+    assert run_evaluation(tmp_path, StubEngine(), queries=queries).benchmarks["stub"]["overlap"] is None
 
 
 def sampled(answers: dict[str, list[tuple[str | None, str]]]) -> dict[str, pd.DataFrame]:
@@ -160,6 +162,11 @@ def test_equal_answers_vote_together_and_none_never_does() -> None:
     with GradingPool() as grading:
         classes = vote_classes(sampled(rows), grading)
     assert sorted(classes["q"]) == [(1, False), (3, True)] and classes["none"] == []
+    # a class is right if most of its samples were graded so: one of three, and one of two, are not most
+    rows = {"one": ["correct", "wrong", "wrong"], "half": ["correct", "wrong"]}
+    with GradingPool() as grading:
+        classes = vote_classes(sampled({query: [("7", each) for each in own] for query, own in rows.items()}), grading)
+    assert classes == {"one": [(3, False)], "half": [(2, False)]}
 
 
 def test_classes_are_what_chains_of_equal_answers_connect() -> None:

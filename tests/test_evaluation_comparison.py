@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def result(folder: Path, model: str, right: Sequence[bool], benchmark: str = "gs
         for n, each in enumerate(right)
     ]  # fmt: skip
     protocol = replace(PROTOCOL, items=len(items), **changes)
-    return write_result(folder / model, model=model, items=items, protocols={benchmark: protocol}).folder
+    return write_result(folder / model, model, items, {benchmark: protocol}).folder
 
 
 def test_pairs_are_paired_by_item_and_corrected(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_arms_need_five_seeds(tmp_path: Path) -> None:
 def test_the_papers_rows_and_whether_they_compare(tmp_path: Path) -> None:
     found = compare_results([result(tmp_path, "a", [1, 0, 1])], paper_rows="Mistral-7B")
     assert found.published.loc["DART Mistral-7B Prop2Diff", "GSM8K"] == 81.1
-    assert any("not comparable with the paper: 3 of its 1,319 items" in note for note in found.notes)
-    whole = replace(PROTOCOL, items=1319)
+    assert any("not comparable with the paper's cells: 3 of its 1,319 items" in note for note in found.notes)
+    whole = asdict(replace(PROTOCOL, items=1319))
     assert paper_differences("gsm8k-test", whole) == []
     reasons = {
         "2 samples at": dict(samples=2, temperature=0.7),
@@ -100,7 +100,7 @@ def test_the_papers_rows_and_whether_they_compare(tmp_path: Path) -> None:
         "most replies unusable": dict(unusable_allowed=True),
     }
     for said, change in reasons.items():
-        (found_reason,) = paper_differences("gsm8k-test", replace(whole, **change))
+        (found_reason,) = paper_differences("gsm8k-test", whole | change)
         assert found_reason.startswith(said)
     assert paper_differences("ladder-arithmetic", whole) == ["none of its six benchmarks"]
 

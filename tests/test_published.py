@@ -9,6 +9,7 @@ from dartlib.published import MARKS, load_published, published_names
 ROWS = {
     "average_accuracy": 10,
     "calibrated_pass_rates": 14973,
+    "coverage": 19,
     "dataset_comparison": 9,
     "main_results": 219,
     "metamathqa_by_level": 36,
@@ -17,8 +18,9 @@ ROWS = {
     "responses_by_rank": 63,
     "responses_per_query": 63,
     "scaling": 98,
-    "sizes": 22,
+    "sizes": 29,
     "synthesis_cost": 24,
+    "training_time": 4,
 }
 
 
@@ -79,6 +81,23 @@ def test_sizes_add_up():
     assert sum(sizes[(f"MATH train level {level}", "queries")] for level in range(1, 6)) == 7500
     assert sizes[("MATH + GSM8K train", "queries")] == 7500 + 7473
     assert sizes[("VRT", "trials")] == 14_973 * 52
+
+
+def test_coverage_and_tokens_follow_from_the_other_tables():
+    coverage, sizes = load_published("coverage"), load_published("sizes").set_index(["data", "quantity"])["value"]
+    vrt = coverage[coverage["quantity"] == "uncovered_queries"].sort_values("trials")
+    assert vrt["value"].is_monotonic_decreasing
+    at_52 = 100 * (1 - vrt.set_index("trials")["value"].loc[[32, 64]] / 7500)  # 32 and 64 trials enclose 52
+    assert at_52[32] - 0.01 <= 86 <= at_52[64]
+    levels = coverage[(coverage["data"] == "DART-Math pool") & (coverage["quantity"] == "coverage")]
+    queries = [sizes[(f"MATH train level {n}", "queries")] for n in range(1, 6)]
+    covered = (levels["value"] / 100 * queries).sum()
+    (counted,) = coverage[coverage["quantity"] == "covered_queries"]["value"]
+    assert covered == pytest.approx(counted, abs=8)
+    for name in ["DART-Math-Hard", "DART-Math-Uniform"]:
+        for part in ["query", "response"]:
+            total = sizes[(name, f"mean {part} tokens")] * sizes[(name, "rows")]
+            assert total == pytest.approx(sizes[(name, f"{part} tokens")], rel=0.001)
 
 
 def test_responses_per_query_times_queries_gives_the_rows():

@@ -61,22 +61,25 @@ def test_olympiad_questions_get_their_own_instruction(about: dict[str, object], 
 def test_worked_examples_are_right_by_our_own_grader() -> None:
     for name in SETS:
         for example in _exemplars(name):
-            for ending in (f"The answer is {example.answer}.", f"So the final answer is \\boxed{{{example.answer}}}."):
+            for ending in (
+                f"The answer is {example['answer']}.",
+                f"So the final answer is \\boxed{{{example['answer']}}}.",
+            ):
                 _, verdict, _ = grade_response(
-                    reference_answer=example.answer.strip("$"),
+                    reference_answer=example["answer"].strip("$"),
                     answer_type="expression",
                     tolerance=None,
-                    response=f"{example.work} {ending}",
+                    response=f"{example['work']} {ending}",
                     finish_reason="stop",
                 )
                 assert verdict is Verdict.CORRECT, example
-            assert "\n" not in example.question + example.work
+            assert "\n" not in example["question"] + example["work"]
 
 
 def test_worked_examples_are_no_test_items(test_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARTLIB_DATA_DIR", str(test_data / "benchmarks"))
     benchmarks = {name: load_known_queries(name, log=lambda line: None) for name in benchmark_names()}
-    questions = [example.question for name in SETS for example in _exemplars(name)]
+    questions = [example["question"] for name in SETS for example in _exemplars(name)]
     found = find_overlaps(questions, benchmarks, words=11)
     assert [(each.whole, each.part) for each in found] == [(0, 0)] * 6
 

@@ -418,7 +418,7 @@ def test_mostly_unusable_replies_stop_the_run_early_with_three_examples(tmp_path
     with pytest.raises(SamplingError) as caught:
         draw_stub(tmp_path, Rambling(slots=4), monkeypatch)
     told = str(caught.value)
-    assert told.count(" Well, that is") == 3 and "ALLOW_UNUSABLE" in told and "(length)" in told + "(stop)"
+    assert told.count(" Well, that is") == 3 and "allow_unusable" in told and "(length)" in told + "(stop)"
     assert 48 <= open_pool(tmp_path).trials().num_rows < 70
     with pytest.raises(SamplingError, match="Well, that is"):  # again after a restart, at once
         draw_stub(tmp_path, Rambling(slots=4), monkeypatch)

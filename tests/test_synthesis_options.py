@@ -16,11 +16,13 @@ def test_everything_is_off_by_default() -> None:
 
 def test_every_option_changes_what_it_names() -> None:
     values = {"exponent": 2, "pass_rates": "rates.jsonl", "give_up_below": 0.1, "patience": 64, "budget_tokens": 10}
-    options = SynthesisOptions.of({**values, "budget_hours": 0.5, "deduplicate": "exact", "pool": "shared"})
+    options = SynthesisOptions.of(
+        {**values, "budget_hours": 0.5, "deduplicate": "exact", "pool": "shared", "allow_unusable": True}
+    )
     assert options.exponent == 2 and options.pass_rates == "rates.jsonl"
     assert options.stopping == StoppingRule(0.1, 64)
     assert options.budget == Budget(tokens=10, hours=0.5)
-    assert (options.deduplicate, options.pool) == ("exact", "shared")
+    assert (options.deduplicate, options.pool, options.allow_unusable) == ("exact", "shared", True)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ PARAMETERS = {
         'MODEL: str = "embedded"  # model',
         'MODEL_NAME: str = "base"  # its name',
         "TEMPERATURE: float = 0.0  # of sampling",
+        'TRAINING_SET: str = ""  # its data',
     ],
     "05_paper_figures": [],
 }

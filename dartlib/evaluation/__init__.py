@@ -1,6 +1,6 @@
 """Benchmark runs on the pool and grader of synthesis; result files with intervals; honest comparisons of them."""
 
-from dartlib.evaluation.benchmark import EvaluationReport, evaluate
+from dartlib.evaluation.benchmark import evaluate
 from dartlib.evaluation.comparison import Comparison, ComparisonError, compare_results
 from dartlib.evaluation.gate import EvaluationError
 from dartlib.evaluation.results import Protocol, Result, benchmark_version, read_result, write_result
@@ -9,7 +9,6 @@ __all__ = [
     "Comparison",
     "ComparisonError",
     "EvaluationError",
-    "EvaluationReport",
     "Protocol",
     "Result",
     "benchmark_version",

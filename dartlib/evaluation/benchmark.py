@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 from dartlib.engines import Engine, SamplingParameters
 from dartlib.evaluation.gate import EvaluationError, check_usable
@@ -21,26 +21,9 @@ from dartlib.queries import Template, benchmark_shots, benchmark_template, find_
 from dartlib.records import Item, Query, check_unique, to_table
 from dartlib.sampling import Demand, SamplingReport, open_pool, sample
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Key = TypeVar("Key", bound=Hashable)
 
 _OF_POOL = ("query_id", "trial", "verdict", "reason", "answer", "finish_reason", "n_tokens", "response", "engine")
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationReport:
-    """The result, and what asking took: failed requests (repeated, never replies) and new tokens per second."""
-
-    result: Result
-    failed_requests: int
-    tokens_per_second: float
-
-    @property
-    def items(self) -> pd.DataFrame:
-        """Every graded reply, columns as in Item."""
-        return self.result.items
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +41,15 @@ def evaluate(
     *,
     engine: Engine,
     template: Template,
-    max_tokens: int,
+    sampling: SamplingParameters,
     output_folder: Path,
     model: str = "model",
     samples: int = 1,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
     seed: int = 0,
     training_texts: Iterable[str] = (),
     allow_unusable: bool = False,
     log: Callable[[str], None] = print,
-) -> EvaluationReport:
+) -> Result:
     """Ask all queries (of any number of benchmarks, told apart by ``source``), grade, and write ``model``'s result.
 
     Each question gets ``template`` with its benchmark's examples and instruction (see `benchmark_template`).
@@ -78,14 +59,13 @@ def evaluate(
     Raises EvaluationError when questions got no reply, when samples would be greedy copies of one another, and when
     most replies of a benchmark are unusable (then a score measures the prompt, not the model), unless allowed.
     """
-    if samples > 1 and temperature == 0:
+    if samples > 1 and sampling.temperature == 0:
         raise EvaluationError(f"{samples} greedy samples are copies of one: give a temperature, or ask once")
     check_unique(queries)
     benchmarks = _grouped(queries, lambda query: query.source)
     versions = {name: benchmark_version(own) for name, own in benchmarks.items()}
-    sampling = SamplingParameters(temperature, top_p, max_tokens)
     items: list[Item] = []
-    reports = []
+    failed = 0
     for prompt, asked in _grouped(queries, lambda query: benchmark_template(query, template)).items():
         report = sample(
             asked,
@@ -99,16 +79,16 @@ def evaluate(
             allow_unusable=True,  # judged below, per benchmark
             log=log,
         )
-        reports.append(report)
-        items += _items_of(report, asked, samples, prompt, engine.weights, versions)
-    items = _in_order(items, queries, samples)
+        failed += report.failed_requests
+        about = {query.query_id: _about(query, prompt, versions) | {"weights": engine.weights} for query in asked}
+        items += [Item(**row, **about[row["query_id"]]) for row in _replies(report, asked, samples)]
+    place = {query.query_id: number for number, query in enumerate(queries)}
+    items.sort(key=lambda item: (place[item.query_id], item.trial))
     unusable = check_usable(to_table(items, Item).to_pandas(), allow=allow_unusable)
-    protocols = {name: _protocol(name, items, template, sampling, samples, name in unusable) for name in benchmarks}
+    protocols = {name: _protocol(name, items, template, sampling, name in unusable) for name in benchmarks}
     texts = dict.fromkeys(training_texts)
     overlaps = find_overlaps(texts, benchmarks) if texts else []
-    result = write_result(output_folder, model=model, items=items, protocols=protocols, overlaps=overlaps)
-    seconds, tokens = sum(report.seconds for report in reports), sum(report.tokens_new for report in reports)
-    return EvaluationReport(result, sum(report.failed_requests for report in reports), tokens / max(seconds, 1e-9))
+    return write_result(output_folder, model, items, protocols, overlaps=overlaps, failed_requests=failed)
 
 
 def _grouped(queries: Iterable[Query], key: Callable[[Query], Key]) -> dict[Key, list[Query]]:
@@ -118,49 +98,32 @@ def _grouped(queries: Iterable[Query], key: Callable[[Query], Key]) -> dict[Key,
     return found
 
 
-def _items_of(
-    report: SamplingReport,
-    asked: Sequence[Query],
-    samples: int,
-    prompt: Template,
-    weights: str,
-    versions: Mapping[str, str],
-) -> Iterator[Item]:
-    """The graded trials of queries that share a prompt."""
-    by_id = {query.query_id: query for query in asked}
+def _replies(report: SamplingReport, asked: Sequence[Query], samples: int) -> Iterator[dict[str, Any]]:
+    """The graded trials, as far as an Item takes them from the pool.
+
+    No score leaves a question out: EvaluationError names the first without a reply, and the engine's reason.
+    """
     pool = open_pool(report.pool)
+    if report.stuck:
+        failed = [row for row in pool.attempts().to_pylist() if row["query_id"] == report.stuck[0]]
+        raise EvaluationError(
+            f"{len(report.stuck)} of {len(asked)} questions got no reply, first {report.stuck[0]} "
+            f"({failed[-1]['reason']}): mend that and run it again, or leave them out"
+        )
     frame = pool.samples(asked, LENIENT_GRADER_VERSION, columns=_OF_POOL, where=f"trial < {samples}")
     for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
-        query = by_id[row["query_id"]]
-        yield Item(
-            **{str(name): value for name, value in row.items()},
-            benchmark=query.source,
-            benchmark_version=versions[query.source],
-            level=query.level,
-            domain=query.domain,
-            response_hash=hashlib.sha256(row["response"].encode()).hexdigest()[:16],
-            prompt_digest=hashlib.sha256(prompt.render(query.query).encode()).hexdigest()[:12],
-            grader=LENIENT_GRADER_VERSION,
-            weights=weights,
-        )
+        own = {str(name): value for name, value in row.items()}
+        yield own | {"response_hash": _digest(row["response"]), "grader": LENIENT_GRADER_VERSION}
 
 
-def _in_order(items: Sequence[Item], queries: Sequence[Query], samples: int) -> list[Item]:
-    """Items in the order of the queries, then by trial. Raises EvaluationError when some are missing."""
-    place = {query.query_id: number for number, query in enumerate(queries)}
-    if len(items) != len(queries) * samples:
-        lacking = len(queries) * samples - len(items)
-        raise EvaluationError(f"{lacking} of {len(queries) * samples} replies are missing: run it again")
-    return sorted(items, key=lambda item: (place[item.query_id], item.trial))
+def _about(query: Query, prompt: Template, versions: Mapping[str, str]) -> dict[str, Any]:
+    """What an Item says of its question."""
+    found = {"benchmark": query.source, "benchmark_version": versions[query.source], "level": query.level}
+    return found | {"domain": query.domain, "prompt_digest": _digest(prompt.render(query.query))}
 
 
 def _protocol(
-    benchmark: str,
-    items: Sequence[Item],
-    template: Template,
-    sampling: SamplingParameters,
-    samples: int,
-    unusable: bool,
+    benchmark: str, items: Sequence[Item], template: Template, sampling: SamplingParameters, unusable: bool
 ) -> Protocol:
     own = [item for item in items if item.benchmark == benchmark]
     prompts = sorted({f"{item.query_id} {item.prompt_digest}" for item in own})
@@ -169,13 +132,17 @@ def _protocol(
         items=len(prompts),
         template=template.name,
         shots=benchmark_shots(benchmark, template),
-        prompt_digest=hashlib.sha256("\n".join(prompts).encode()).hexdigest()[:12],
+        prompt_digest=_digest("\n".join(prompts)),
         stop=template.stop,
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        samples=samples,
+        samples=len(own) // len(prompts),
         grader=own[0].grader,
         engine=", ".join(sorted({item.engine for item in own})),
         unusable_allowed=unusable,
     )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

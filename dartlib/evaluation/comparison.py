@@ -5,20 +5,20 @@ Only scores of one protocol stand beside each other, unless that is asked for; t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dartlib.evaluation.results import Protocol, Result, read_result
+from dartlib.evaluation.results import Result, read_result
 from dartlib.published import load_published
 from dartlib.queries import benchmark_names, get_source
-from dartlib.records import RecordError, Verdict
+from dartlib.records import Item, RecordError, Verdict, read_table
 from dartlib.statistics import MIN_SEEDS, compare_over_seeds, compare_paired, holm
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 PAPER_MAX_TOKENS = 2048
@@ -58,12 +58,12 @@ def compare_results(paths: Sequence[Path], *, unlike: bool = False, paper_rows: 
     names = [result.model for result in results]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise ComparisonError(f"two results are named {repeated[0]!r}: evaluate one again under another name")
-    benchmarks = list(dict.fromkeys(name for result in results for name in result.protocols))
+    benchmarks = list(dict.fromkeys(name for result in results for name in result.benchmarks))
     differences = [line for name in benchmarks for line in _differences(name, results)]
     if differences and not unlike:
         lines = "\n".join(f"  {line}" for line in differences)
         raise ComparisonError(f"these results were not made alike (--unlike shows them all the same):\n{lines}")
-    means = {name: _item_means(name, results) for name in benchmarks}
+    means = {str(name): _item_means(part) for name, part in _verdicts(results).groupby("benchmark")}
     pairs = pd.DataFrame([row for name in benchmarks for row in _pair_rows(name, means[name])])
     if len(pairs):
         pairs["p_holm"] = holm(pairs["p_value"].tolist())
@@ -78,42 +78,46 @@ def compare_results(paths: Sequence[Path], *, unlike: bool = False, paper_rows: 
 
 def _differences(benchmark: str, results: Sequence[Result]) -> Iterator[str]:
     """What the protocols of one benchmark differ in, each model held against the first that has it."""
-    asked = [result for result in results if benchmark in result.protocols]
-    for other in asked[1:]:
-        first = asked[0].protocols[benchmark]
-        for line in first.differences(other.protocols[benchmark]):
-            yield f"{benchmark}, {asked[0].model} / {other.model}: {line}"
+    first, *others = [result for result in results if benchmark in result.benchmarks]
+    protocol = first.benchmarks[benchmark]["protocol"]
+    for other in others:
+        for key, theirs in other.benchmarks[benchmark]["protocol"].items():
+            if protocol[key] != theirs:
+                yield f"{benchmark}, {first.model} / {other.model}: {key}: {protocol[key]!r} / {theirs!r}"
 
 
 def _score_rows(benchmark: str, result: Result) -> Iterator[dict[str, Any]]:
-    if benchmark not in result.benchmarks:
+    if (found := result.benchmarks.get(benchmark)) is None:
         return
-    found = result.benchmarks[benchmark]
-    replies, unusable = found["items"] * found["samples"], found["unusable"]
-    about = {"items": found["items"], "samples": found["samples"], "cut": unusable["cut"] / replies}
-    about |= {"no_answer": found["verdicts"][Verdict.NO_ANSWER.value] / replies - about["cut"]}
+    replies, cut = found["items"] * found["samples"], found["unusable"]["cut"]
+    about = {"items": found["items"], "samples": found["samples"], "cut": cut / replies}
+    about |= {"no_answer": (found["verdicts"][Verdict.NO_ANSWER.value] - cut) / replies}
     about |= {"finished": found["finished"]["accuracy"], "without_broken": found["without_broken"]["accuracy"]}
-    overlap = found["overlap"]
+    broken, overlap = found["items"] - found["without_broken"]["items"], found["overlap"]
     marks = ["UNUSABLE replies allowed"] if found["protocol"]["unusable_allowed"] else []
-    marks += [f"{found['items'] - found['without_broken']['items']} broken items"] * (
-        found["items"] > found["without_broken"]["items"]
-    )
+    marks += [f"{broken} broken items"] if broken else []
     marks += [f"{overlap['part']} items in its training set"] if overlap and overlap["part"] else []
-    tail = about | {"marks": "; ".join(marks), "protocol": found["protocol_digest"]}
+    about |= {"marks": "; ".join(marks), "protocol": found["protocol_digest"]}
     for name, score in found["scores"].items():
-        yield {"benchmark": benchmark, "model": result.model, "score": name, **score, **tail}
+        yield {"benchmark": benchmark, "model": result.model, "score": name, **score, **about}
 
 
-def _item_means(benchmark: str, results: Sequence[Result]) -> pd.DataFrame:
-    """Mean score per item (rows) and model (columns); NaN where a model was not asked the item."""
+def _verdicts(results: Sequence[Result]) -> pd.DataFrame:
+    """Every graded reply without its text: model, benchmark, query_id, right (0 or 1)."""
     import pandas as pd
 
-    columns = {}
+    parts = []
     for result in results:
-        if benchmark in result.protocols:
-            own = result.items[result.items["benchmark"] == benchmark]
-            columns[result.model] = (own["verdict"] == Verdict.CORRECT.value).groupby(own["query_id"]).mean()
-    return pd.DataFrame(columns)
+        table = read_table(result.folder / "items.parquet", Item, columns=["benchmark", "query_id", "verdict"])
+        parts.append(table.to_pandas().assign(model=result.model))
+    items = pd.concat(parts, ignore_index=True)
+    return items.assign(right=(items["verdict"] == Verdict.CORRECT.value).astype(float))
+
+
+def _item_means(items: pd.DataFrame) -> pd.DataFrame:
+    """Mean score per item (rows) and model (columns, as they come); NaN where a model was not asked the item."""
+    means = items.pivot_table(index="query_id", columns="model", values="right")
+    return means[list(dict.fromkeys(items["model"]))]
 
 
 def _pair_rows(benchmark: str, means: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -128,17 +132,12 @@ def _arm_rows(benchmark: str, means: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Arms with enough seeds, on the items that every one of their models answered."""
     arms: dict[str, list[str]] = {}
     for model in means.columns:
-        arm, _, seed = str(model).rpartition("-seed")
-        if arm and seed.isdigit():
-            arms.setdefault(arm, []).append(model)
-    for first, second in combinations([arm for arm, models in arms.items() if len(models) >= MIN_SEEDS], 2):
+        arms.setdefault(re.sub(r"-seed\d+$", "", model), []).append(model)
+    many = [arm for arm, models in arms.items() if len(models) >= MIN_SEEDS]
+    for first, second in combinations(many, 2):
         common = means[[*arms[first], *arms[second]]].dropna()
-
-        def scores(arm: str, common: pd.DataFrame = common) -> np.ndarray[Any, Any]:
-            return common[arms[arm]].to_numpy().T
-
         if len(common) > 1:
-            found = compare_over_seeds(scores(first), scores(second))
+            found = compare_over_seeds(common[arms[first]].to_numpy().T, common[arms[second]].to_numpy().T)
             yield {"benchmark": benchmark, "first": first, "second": second, **found._asdict()}
 
 
@@ -159,31 +158,35 @@ def _published(benchmarks: Sequence[str], rows: str) -> pd.DataFrame:
 def _comparability(benchmarks: Sequence[str], results: Sequence[Result]) -> Iterator[str]:
     """One line per benchmark and protocol: whether the paper's cells stand beside these scores, and why not."""
     for benchmark in benchmarks:
-        by_protocol: dict[str, list[Result]] = {}
+        alike: dict[str, list[str]] = {}
         for result in results:
-            if benchmark in result.protocols:
-                by_protocol.setdefault(result.protocols[benchmark].digest, []).append(result)
-        for alike in by_protocol.values():
-            reasons = paper_differences(benchmark, alike[0].protocols[benchmark])
-            verdict = f"not comparable with the paper: {'; '.join(reasons)}" if reasons else "comparable with the paper"
-            yield f"{benchmark} ({', '.join(result.model for result in alike)}): {verdict}, but for grader and engine"
+            if benchmark in result.benchmarks:
+                reasons = "; ".join(paper_differences(benchmark, result.benchmarks[benchmark]["protocol"]))
+                alike.setdefault(reasons, []).append(result.model)
+        for reasons, models in alike.items():
+            said = (
+                f"not comparable with the paper's cells: {reasons}" if reasons else "comparable with the paper's cells"
+            )
+            yield f"{benchmark} ({', '.join(models)}): {said}{'' if reasons else ', but for grader and engine'}"
 
 
-def paper_differences(benchmark: str, protocol: Protocol) -> list[str]:
+def paper_differences(benchmark: str, protocol: Mapping[str, Any]) -> list[str]:
     """What keeps a score of ours from standing beside the paper's; empty when only grader and engine differ."""
     if benchmark not in _paper_names():
         return ["none of its six benchmarks"]
     reasons, whole = [], get_source(benchmark).rows
-    if protocol.items != whole:
-        reasons.append(f"{protocol.items:,} of its {whole:,} items")
-    if protocol.temperature != 0 or protocol.samples != 1:
-        reasons.append(f"{protocol.samples} samples at temperature {protocol.temperature:g}, the paper's are greedy")
-    if protocol.max_tokens != PAPER_MAX_TOKENS:
-        reasons.append(f"a cap of {protocol.max_tokens:,} tokens, the paper's is {PAPER_MAX_TOKENS:,}")
-    if protocol.template not in ("alpaca", "qa"):
-        reasons.append(f"template {protocol.template}, the paper's are alpaca (students) and qa (base models)")
-    if protocol.template == "qa":
+    if protocol["items"] != whole:
+        reasons.append(f"{protocol['items']:,} of its {whole:,} items")
+    if protocol["temperature"] != 0 or protocol["samples"] != 1:
+        reasons.append(
+            f"{protocol['samples']} samples at temperature {protocol['temperature']:g}, the paper's are greedy"
+        )
+    if protocol["max_tokens"] != PAPER_MAX_TOKENS:
+        reasons.append(f"a cap of {protocol['max_tokens']:,} tokens, the paper's is {PAPER_MAX_TOKENS:,}")
+    if protocol["template"] not in ("alpaca", "qa"):
+        reasons.append(f"template {protocol['template']}, the paper's are alpaca (students) and qa (base models)")
+    if protocol["template"] == "qa":
         reasons.append("worked examples of our own, for the paper's quote test items")
-    if protocol.unusable_allowed:
+    if protocol["unusable_allowed"]:
         reasons.append("most replies unusable")
     return reasons

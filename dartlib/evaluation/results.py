@@ -53,21 +53,18 @@ class Protocol:
         """12 hex digits over everything above."""
         return _digest(json.dumps(asdict(self), sort_keys=True))
 
-    def differences(self, other: Protocol) -> list[str]:
-        """One line per field in which another protocol differs."""
-        theirs = asdict(other)
-        return [f"{key}: {value!r} / {theirs[key]!r}" for key, value in asdict(self).items() if value != theirs[key]]
-
 
 @dataclass(frozen=True)
 class Result:
-    """One model's result file. ``benchmarks`` holds what `score_items` counted, by benchmark."""
+    """One model's result file. ``benchmarks``: name -> what `score_items` counted, with ``protocol`` and ``overlap``.
+
+    ``failed_requests`` were repeated; they are no replies.
+    """
 
     model: str
-    weights: str
     folder: Path
-    protocols: Mapping[str, Protocol]
     benchmarks: Mapping[str, Mapping[str, Any]]
+    failed_requests: int
 
     @cached_property
     def items(self) -> pd.DataFrame:
@@ -83,25 +80,25 @@ def benchmark_version(queries: Collection[Query]) -> str:
 
 def write_result(
     folder: Path,
-    *,
     model: str,
     items: Sequence[Item],
     protocols: Mapping[str, Protocol],
+    *,
     overlaps: Sequence[Overlap] = (),
+    failed_requests: int = 0,
 ) -> Result:
     """Score the items and write both files; ``protocols`` by benchmark. ``result.json`` comes last, whole or absent."""
     frame = to_table(items, Item).to_pandas()
     shared = {each.benchmark: {"whole": each.whole, "part": each.part, "words": each.words} for each in overlaps}
+    benchmarks = {}
     with GradingPool() as grading:
-        benchmarks = {
-            name: {"protocol": asdict(protocol), "protocol_digest": protocol.digest}
-            | score_items(frame[frame["benchmark"] == name], grading)
-            | {"overlap": shared.get(name)}
-            for name, protocol in protocols.items()
-        }
+        for name, protocol in protocols.items():
+            told = {"protocol": asdict(protocol), "protocol_digest": protocol.digest, "overlap": shared.get(name)}
+            benchmarks[name] = told | score_items(frame[frame["benchmark"] == name], grading)
     write_records(folder / "items.parquet", items, Item)
     values = {"result_version": RESULT_VERSION, "model": model, "weights": items[0].weights, "benchmarks": benchmarks}
-    values["protocol_digest"] = _digest(json.dumps({name: each.digest for name, each in protocols.items()}))
+    values |= {"protocol_digest": _digest("".join(each.digest for each in protocols.values()))}
+    values |= {"failed_requests": failed_requests}
     write_text_atomically(folder / _FILE, json.dumps(values, indent=2) + "\n")
     return read_result(folder)
 
@@ -111,19 +108,15 @@ def read_result(path: Path) -> Result:
     folder = path if path.is_dir() else path.parent
     try:
         values = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-        if values["result_version"] != RESULT_VERSION:
-            raise RecordError(f"{folder}: its result is version {values['result_version']}, expected {RESULT_VERSION}")
-        protocols = {
-            name: Protocol(**{**each["protocol"], "stop": tuple(each["protocol"]["stop"])})
-            for name, each in values["benchmarks"].items()
-        }
-        return Result(values["model"], values["weights"], folder, protocols, values["benchmarks"])
+        version, failed = values["result_version"], values["failed_requests"]
+        result = Result(values["model"], folder, values["benchmarks"], failed)
     except OSError:
         raise RecordError(f"{folder}: holds no {_FILE}: name the folder that an evaluation wrote") from None
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, RecordError):
-            raise
         raise RecordError(f"{folder / _FILE}: not a result file ({error}): run the evaluation again") from None
+    if version != RESULT_VERSION:
+        raise RecordError(f"{folder}: its result is version {version}, expected {RESULT_VERSION}")
+    return result
 
 
 def _digest(text: str) -> str:

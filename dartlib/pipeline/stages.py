@@ -104,10 +104,12 @@ def _stages(profile: Profile) -> Iterator[Stage]:
         yield stage(f"03_training/{student}", wired, needs=("02_synthesis",), files=files)
     engine = _evaluation_engine(profile)
     yield stage("04_evaluation/base", {**engine, "MODEL": profile.base_model, "MODEL_NAME": "base"})
-    for student in students:
+    for student, (strategy, _) in students.items():
         training = f"03_training/{student}"
-        files = {"MODEL": f"{training}/checkpoint"}
-        yield stage(f"04_evaluation/{student}", {**engine, "MODEL_NAME": student}, needs=(training,), files=files)
+        files = {"MODEL": f"{training}/checkpoint", "TRAINING_SET": f"02_synthesis/datasets/{strategy}.parquet"}
+        yield stage(
+            f"04_evaluation/{student}", {**engine, "MODEL_NAME": student}, ("02_synthesis", training), files=files
+        )
     trained = [f"03_training/{student}" for student in students]
     evaluated = [f"04_evaluation/{model}" for model in ("base", *students)]
     reads = [*synthesis, *(f"{name}/training_log.jsonl" for name in trained)]

@@ -1,8 +1,9 @@
 """Load the published numbers: one CSV file per table or figure of DART-Math (arXiv 2407.13690).
 
 Every row has ``value``, ``source`` (where it was seen) and ``mark``: ``verified`` (printed there), ``figure``
-(read off the vector paths of a figure, about 0.1 points or 0.5 % of the axis) or ``derived`` (our arithmetic on
-the others). Numbers that could not be seen are absent, not guessed. Accuracies and coverages are in percent.
+(read off the vector paths of a figure, about 0.1 points or 0.5 % of the axis), ``derived`` (our arithmetic on the
+others) or ``secondary`` (somebody else's count or description). Numbers that could not be seen are absent, not guessed:
+those of table 6 (accuracy per domain) and the printed ones of table 4 (coverage). Accuracies and coverages in percent.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dartlib.records import did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-MARKS = ("verified", "figure", "derived")
+MARKS = ("verified", "figure", "derived", "secondary")
 
 
 def published_names() -> list[str]:

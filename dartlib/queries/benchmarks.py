@@ -11,7 +11,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -27,16 +27,6 @@ _KINDS = {"Numerical": "a numerical value", "Expression": "an expression", "Inte
 _KINDS["Equation"] = "an equation"
 
 
-@dataclass(frozen=True, slots=True)
-class Exemplar:
-    """One worked example: its question, the steps, the answer, and what kind of answer that is."""
-
-    question: str
-    work: str
-    answer: str
-    type: str
-
-
 def benchmark_shots(benchmark: str, template: Template) -> int:
     """Worked examples in the paper's protocol: all that there are for ``qa``, none in any other template."""
     return len(_exemplars(benchmark)) if template.name == "qa" else 0
@@ -46,12 +36,12 @@ def benchmark_template(query: Query, template: Template) -> Template:
     """``template`` as this question gets it: worked examples before it, and the benchmark's instruction."""
     shown = ""
     for example in _exemplars(query.source)[: benchmark_shots(query.source, template)]:
-        instruction, ending = "", f"The answer is {example.answer}."
+        instruction, ending = "", f"The answer is {example['answer']}."
         if query.source == _OLYMPIAD:
-            instruction = _olympiad_instruction({"stated_type": example.type})
-            ending = f"So the final answer is \\boxed{{{example.answer.strip('$')}}}."
-        asked = template.before + instruction + example.question + template.after
-        shown += f"{asked}{example.work} {ending}\n\n"
+            instruction = _olympiad_instruction({"stated_type": example["type"]})
+            ending = f"So the final answer is \\boxed{{{example['answer'].strip('$')}}}."
+        asked = template.before + instruction + example["question"] + template.after
+        shown += f"{asked}{example['work']} {ending}\n\n"
     instruction = _olympiad_instruction(json.loads(query.metadata)) if query.source == _OLYMPIAD else ""
     return replace(template, before=shown + template.before + instruction)
 
@@ -74,9 +64,11 @@ def _olympiad_instruction(about: Mapping[str, Any]) -> str:
 
 
 @cache
-def _exemplars(benchmark: str) -> tuple[Exemplar, ...]:
+def _exemplars(benchmark: str) -> Sequence[Mapping[str, str]]:
+    """Worked examples: ``question``, ``work``, ``answer`` and ``type`` (of the answer)."""
     values = yaml.safe_load(files(__package__).joinpath("exemplars.yaml").read_text(encoding="utf-8"))
-    return tuple(Exemplar(**value) for value in values[values["used_for"].get(benchmark, "math")])
+    examples: Sequence[Mapping[str, str]] = values[values["used_for"].get(benchmark, "math")]
+    return examples
 
 
 @cache

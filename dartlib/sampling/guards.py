@@ -76,5 +76,5 @@ class Guards:
             examples = "".join(f"\n  ({one.finish_reason}) {one.response[:200]!r}" for one in self._unusable)
             raise SamplingError(
                 f"{unusable} of {graded} replies are cut by max_tokens (length) or hold no final answer (stop): check "
-                f"template, stop strings and MAX_TOKENS, or set ALLOW_UNUSABLE to go on. The last of them:{examples}"
+                f"template, stop strings and MAX_TOKENS, or allow them (allow_unusable). The last of them:{examples}"
             )

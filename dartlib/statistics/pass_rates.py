@@ -1,4 +1,4 @@
-"""Pass rates of queries: beta-binomial populations, beliefs about one query, and what stopping does to them."""
+"""Pass rates of queries: beta-binomial populations, beliefs about one query, and the waste they foresee."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ class SynthesisOptions:
     budget_hours: float = 0.0  # the same in hours of one call
     deduplicate: str = "off"  # exact or normalised: drop responses of one query that say the same
     pool: str = ""  # a folder of trials that several runs share
+    allow_unusable: bool = False  # go on although most replies are cut or hold no answer
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> SynthesisOptions:
@@ -32,7 +33,7 @@ class SynthesisOptions:
             if name not in defaults:
                 raise ValueError(f"OPTIONS: no option {name!r}; {did_you_mean(name, defaults)}")
             kind = type(defaults[name])
-            if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+            if type(value) not in ((int, float) if kind is float else (kind,)):  # True is no number here
                 raise ValueError(f"OPTIONS: {name} is {value!r}, expected {kind.__name__} such as {defaults[name]!r}")
         return cls(**values)
 
