@@ -199,7 +199,7 @@ def test_every_family_trains_saves_and_answers_as_it_was_taught(name: str, tmp_p
     data = write_dataset(tmp_path / "rows.parquet", 2)
     run = job(tmp_path, dataset=data, base_model=base, recipe=Recipe(attention="eager"), epochs=40)
     report = fine_tune(run)
-    assert report is not None and report.final_loss < 0.05
+    assert report is not None and report.final_loss < 0.1
     student = AutoModelForCausalLM.from_pretrained(report.checkpoint)
     assert type(student).__name__ == f"{name}ForCausalLM" and student.dtype == torch.bfloat16
     assert student.config.tie_word_embeddings == family(name).config.tie_word_embeddings

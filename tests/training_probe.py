@@ -50,7 +50,7 @@ def lose_gradients() -> None:
     backward = workers.ZeroProcesses.backward
 
     def nothing(self, batch, tokens, *, last):
-        return backward(self, batch, 10**30, last=last) * 1e30 / tokens
+        return backward(self, batch, 1e30, last=last) * 1e30 / tokens
 
     workers.ZeroProcesses.backward = nothing
 

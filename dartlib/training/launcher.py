@@ -77,12 +77,15 @@ def completed_report(job: Job) -> TrainingReport | None:
 
 
 def _reason(code: int | None, lines: list[str], command: list[str]) -> str:
-    """The first fault that a process named; of one that was killed torchrun's line; else the last lines."""
-    for line in lines:
-        if line.startswith("error: "):
-            return line.removeprefix("error: ")
-    killed = [line.strip() for line in lines if "Signal " in line and "received by PID" in line]
-    shown = killed[-1:] or lines[-5:]
+    """A fault that was foreseen is its line; of any other, what torchrun says of a killed process, or the first error.
+
+    When one process is killed the others fail too, for they wait for it: theirs is the louder and the lesser news.
+    """
+    faults = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if foreseen := [fault for fault in faults if not fault.startswith("process ")]:
+        return foreseen[0]
+    killed = [line.strip() for line in lines if "received by PID" in line and "SIGTERM" not in line]
+    shown = killed[:1] + faults[:1] or lines[-5:]
     return "\n".join([f"training ended with exit code {code}", *shown, "command: " + shlex.join(command)])
 
 
