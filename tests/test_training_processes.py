@@ -15,7 +15,7 @@ from test_training_resume import check_ledger, command_with_probe, student
 from training_toys import config, job, model, write_dataset, write_model
 
 from dartlib.training import Job, Recipe, TrainingError, train
-from dartlib.training.resume import read_log
+from dartlib.training.progress import read_log
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("deepspeed")

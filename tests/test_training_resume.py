@@ -19,7 +19,7 @@ from dartlib.training import Job, Recipe, TrainingError, train, training_command
 torch = pytest.importorskip("torch")
 
 from dartlib.training.child import fine_tune  # noqa: E402
-from dartlib.training.resume import cut_log, read_log  # noqa: E402
+from dartlib.training.progress import cut_log, read_log  # noqa: E402
 
 PROBE = Path(__file__).with_name("training_probe.py")
 
@@ -221,15 +221,15 @@ def test_a_checkpoint_of_another_plan_is_refused_with_the_way_out(
 def test_checkpoints_come_by_time_too_and_only_the_last_two_stay(
     toys: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dartlib.training.resume import Progress
+    from dartlib.training.resume import Checkpoints
 
-    saved, save = [], Progress.save
+    saved, save = [], Checkpoints.save
 
-    def look(self: Progress, worker, step: int) -> None:
+    def look(self: Checkpoints, worker, step: int) -> None:
         save(self, worker, step)
         saved.append(sorted(int(path.name[5:]) for path in self.folder.glob("step-*")))
 
-    monkeypatch.setattr(Progress, "save", look)
+    monkeypatch.setattr(Checkpoints, "save", look)
     fine_tune(job(tmp_path / "often", **toys, recipe=Recipe(checkpoint_minutes=1e-9)))
     assert saved[:3] == [[1], [1, 2], [2, 3]]
     saved.clear()

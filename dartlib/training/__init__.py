@@ -4,6 +4,7 @@ from dartlib.training.config import Job, TrainingConfig, TrainingReport
 from dartlib.training.data import plan_steps, read_examples
 from dartlib.training.launcher import completed_report, train, training_command
 from dartlib.training.memory import describe_training, memory_table, model_shape
+from dartlib.training.progress import progress_log
 from dartlib.training.recipe import Recipe, TrainingError, load_recipe, recipe_names
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "memory_table",
     "model_shape",
     "plan_steps",
+    "progress_log",
     "read_examples",
     "recipe_names",
     "train",

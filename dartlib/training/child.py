@@ -29,7 +29,7 @@ from dartlib.training.loss import check_model
 from dartlib.training.memory import check_memory
 from dartlib.training.models import appears_whole, check_window, load_model, merge_lora, save_student
 from dartlib.training.recipe import Recipe, TrainingError
-from dartlib.training.resume import RESUME_FOLDER, Progress, plan_digest
+from dartlib.training.resume import RESUME_FOLDER, Checkpoints, plan_digest
 from dartlib.training.steps import run_steps
 from dartlib.training.workers import OneProcess, Worker, ZeroProcesses, available_memory, join_processes, loading
 
@@ -80,8 +80,8 @@ def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
     tokenizer = AutoTokenizer.from_pretrained(job.base_model, trust_remote_code=False)
     examples = _shared_examples(job, tokenizer)
     steps = plan_steps(examples.lengths, job.config)
-    progress = Progress(job.output / RESUME_FOLDER, plan_digest(job, steps))
-    progress.newest()  # of another plan: say so before the long way
+    checkpoints = Checkpoints(job.output / RESUME_FOLDER, plan_digest(job, steps))
+    checkpoints.newest()  # of another plan: say so before the long way
     check_memory(job, available_memory(job.recipe))
     with loading(job):
         model, stored = load_model(job)
@@ -91,7 +91,7 @@ def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
     torch.manual_seed(job.config.seed)  # for models with dropout
     _say(f"{len(examples)} rows ({examples.dropped} too long and dropped), {len(steps)} steps")
     _say(f"{worker.world} x {worker.device.type}, {job.config.precision}, {torch.get_num_threads()} CPU threads each")
-    lines = run_steps(worker, examples, steps, job, progress, _say)
+    lines = run_steps(worker, examples, steps, job, checkpoints, _say)
     if job.recipe.lora_rank:
         merge_lora(model, worker.whole)
     weights = worker.weights()
@@ -101,7 +101,7 @@ def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
     with appears_whole(job.checkpoint) as folder:
         save_student(model, weights, stored, tokenizer, folder)
         write_report(folder, report, digest)
-    shutil.rmtree(progress.folder)
+    shutil.rmtree(checkpoints.folder)
     _say(f"checkpoint saved, {report.tokens_per_second:.0f} tokens/s, final loss {report.final_loss:.3f}")
     return report
 

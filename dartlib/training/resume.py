@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from dartlib.records import write_text_atomically
 from dartlib.training.config import Job
 from dartlib.training.data import Step
 from dartlib.training.models import appears_whole
@@ -30,7 +28,7 @@ _KEPT = 2
 
 
 @dataclass(frozen=True)
-class Progress:
+class Checkpoints:
     """A run's checkpoints: in ``folder``, valid for the plan with this ``digest`` only."""
 
     folder: Path
@@ -82,24 +80,6 @@ def plan_digest(job: Job, steps: Sequence[Step]) -> str:
     for step in steps:
         plan.update(f"{step.epoch} {step.packs}".encode())
     return plan.hexdigest()
-
-
-def read_log(path: Path, steps: int | None = None) -> list[dict[str, Any]]:
-    """The lines of a training log up to and including step ``steps``; a line cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    lines: list[dict[str, Any]] = []
-    for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if text.endswith("\n") and (steps is None or len(lines) < steps):
-            lines.append(json.loads(text))
-    return lines
-
-
-def cut_log(path: Path, steps: int) -> list[dict[str, Any]]:
-    """Take back what was logged after step ``steps``, for it is done again; returns the lines that stay."""
-    lines = read_log(path, steps)
-    write_text_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
-    return lines
 
 
 def _save_random_state(folder: Path, worker: Worker) -> None:

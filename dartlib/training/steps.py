@@ -12,8 +12,9 @@ from typing import Any
 from dartlib.training.config import Job, TrainingConfig
 from dartlib.training.data import Example, Examples, Step
 from dartlib.training.loss import collate
+from dartlib.training.progress import cut_log
 from dartlib.training.recipe import TrainingError
-from dartlib.training.resume import Progress, cut_log
+from dartlib.training.resume import Checkpoints
 from dartlib.training.workers import Worker
 
 _PROGRESS_SECONDS = 5.0
@@ -54,15 +55,20 @@ def accumulate_gradients(worker: Worker, packs: Sequence[Sequence[Example]], *, 
 
 
 def run_steps(
-    worker: Worker, examples: Examples, steps: Sequence[Step], job: Job, progress: Progress, say: Callable[[str], None]
+    worker: Worker,
+    examples: Examples,
+    steps: Sequence[Step],
+    job: Job,
+    checkpoints: Checkpoints,
+    say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """All steps from the last checkpoint on; the lines of the whole log.
 
     Of each line ``tokens`` and ``seconds`` are running totals, ``rows`` the data set's rows of this step. Raises
     TrainingError when the loss is no number any more or explodes.
     """
-    checkpoint = progress.newest()
-    done = progress.load(worker, checkpoint) if checkpoint else 0
+    checkpoint = checkpoints.newest()
+    done = checkpoints.load(worker, checkpoint) if checkpoint else 0
     lines = cut_log(job.log_file, done) if worker.rank == 0 else []
     if checkpoint:
         say(f"going on after step {done}, from {checkpoint.name}")
@@ -75,7 +81,7 @@ def run_steps(
         part = accumulate_gradients(worker, packs, packs_per_forward=job.config.packs_per_forward)
         minutes = (time.monotonic() - kept) / 60 if worker.rank == 0 else 0.0
         loss, minutes = worker.total([part, minutes])
-        _check_loss(loss, lines, number, examples, step, job, progress)
+        _check_loss(loss, lines, number, examples, step, job, checkpoints)
         worker.step(rate)
         now = time.monotonic()
         tokens += sum(len(example.token_ids) for pack in packs for example in pack)
@@ -94,7 +100,7 @@ def run_steps(
             say(f"step {number}/{len(steps)}  loss {loss:.3f}  {tokens / seconds:.0f} tokens/s  {left:.0f} s left")
         every = job.recipe.checkpoint_steps
         if number < len(steps) and (minutes >= job.recipe.checkpoint_minutes or (every and number % every == 0)):
-            progress.save(worker, number)
+            checkpoints.save(worker, number)
             kept = time.monotonic()
     return lines
 
@@ -110,7 +116,7 @@ def _check_loss(
     examples: Examples,
     step: Step,
     job: Job,
-    progress: Progress,
+    checkpoints: Checkpoints,
 ) -> None:
     """Stop before an update that would spoil the weights: the loss is no number, or far above where it began."""
     first = max((line["loss"] for line in lines[:_FIRST_STEPS]), default=math.inf)
@@ -118,7 +124,7 @@ def _check_loss(
         return
     rows = _rows(examples, step)
     shown = ", ".join(map(str, rows[:20])) + (f" and {len(rows) - 20} more" if len(rows) > 20 else "")
-    checkpoint = progress.newest()
+    checkpoint = checkpoints.newest()
     raise TrainingError(
         f"the loss is {loss:.3g} at step {number}: lower the learning rate ({job.config.learning_rate}), or look at "
         f"rows {shown} of {job.dataset.name}; the last good checkpoint is {checkpoint.name if checkpoint else 'none'}"
