@@ -112,12 +112,12 @@ def activation_bytes(shape: ModelShape, config: TrainingConfig, recipe: Recipe) 
     """What one forward pass of full packs keeps for backward, with the logits of a chunk and the head's gradient."""
     tokens = config.packs_per_forward * config.max_tokens_per_pack
     low = 2 if config.precision == "bf16" else 4
-    # Norms keep inputs in fp32; products keep theirs: q, k, v, attention out, and four of the MLP's width
-    layer = tokens * (4.0 * 4 * shape.hidden + low * (2 * shape.hidden + 2 * shape.q_width + 4 * shape.kv_width))
-    layer += tokens * low * 4.0 * shape.intermediate
+    # Per token: norms in fp32; inputs of products, q and the heads' repeated k and v, attention out; four MLP widths
+    products = 3 * shape.hidden + 4 * shape.q_width + 2 * shape.kv_width + 4 * shape.intermediate
+    layer = tokens * (4.0 * 6 * shape.hidden + low * products)
     square = config.packs_per_forward * config.max_tokens_per_pack**2
-    if recipe.attention == "eager":  # it keeps the scores of every head
-        layer += 2.0 * low * square * shape.heads
+    if recipe.attention == "eager":  # it keeps the scores of every head, and in bf16 a copy
+        layer += (4.0 if low == 4 else 6.0) * square * shape.heads
     kept = shape.layers * layer
     if recipe.gradient_checkpointing:
         kept = shape.layers * tokens * 4.0 * shape.hidden + layer
