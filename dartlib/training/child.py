@@ -31,7 +31,7 @@ from dartlib.training.models import appears_whole, check_window, load_model, mer
 from dartlib.training.recipe import Recipe, TrainingError
 from dartlib.training.resume import RESUME_FOLDER, Checkpoints, plan_digest
 from dartlib.training.steps import run_steps
-from dartlib.training.workers import OneProcess, Worker, ZeroProcesses, available_memory, join_processes, loading
+from dartlib.training.workers import OneProcess, ZeroProcesses, available_memory, join_processes, loading
 
 _STARTED = time.monotonic()
 _TYPES: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": "True".__eq__}
@@ -86,7 +86,7 @@ def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
     with loading(job):
         model, stored = load_model(job)
     check_window(model, int(examples.lengths.max()))
-    worker: Worker = ZeroProcesses(model, job) if job.recipe.distributed else OneProcess(model, job.config)
+    worker = ZeroProcesses(model, job) if job.recipe.distributed else OneProcess(model, job.config)
     check_model(worker.module, worker.device)
     torch.manual_seed(job.config.seed)  # for models with dropout
     _say(f"{len(examples)} rows ({examples.dropped} too long and dropped), {len(steps)} steps")

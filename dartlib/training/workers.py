@@ -13,8 +13,9 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -27,39 +28,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _TIMEOUT = datetime.timedelta(hours=2)  # rank 0 may tokenize for long; a process that died is noticed at once
-
-
-class Worker(Protocol):
-    """One process of a training."""
-
-    rank: int
-    world: int
-    device: torch.device
-    module: SupervisedModel
-
-    def backward(self, batch: Batch, tokens: int, *, last: bool) -> float:
-        """Add the gradients of the batch's summed loss / ``tokens``; returns that number. ``last`` of this step."""
-
-    def step(self, learning_rate: float) -> None:
-        """Cut the gradients to their largest norm, update the weights, forget the gradients."""
-
-    def total(self, values: Sequence[float]) -> list[float]:
-        """Each value summed over all processes."""
-
-    def wait(self) -> None:
-        """Until all processes are here."""
-
-    def save(self, folder: Path) -> None:
-        """Write weights and optimiser, exactly, into a folder that is there. All processes call it."""
-
-    def load(self, folder: Path) -> None:
-        """Take back what `save` wrote."""
-
-    def whole(self, module: torch.nn.Module) -> contextlib.AbstractContextManager[object]:
-        """Within it, all weights of the module are in this process; what rank 0 changes, all get."""
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """All weights by name on the CPU, those of tied layers once; in rank 0, elsewhere nothing."""
 
 
 def optimiser_for(model: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -82,17 +50,19 @@ class OneProcess:
     rank, world = 0, 1
 
     def __init__(self, model: PreTrainedModel, config: TrainingConfig) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = own_device()
         self.module = SupervisedModel(model.to(self.device), precision=config.precision)
         self._largest = config.max_gradient_norm
         self._optimiser = optimiser_for(self.module, config)
 
     def backward(self, batch: Batch, tokens: int, *, last: bool) -> float:
+        """Add the gradients of the batch's summed loss / ``tokens``; returns that number. ``last`` of this step."""
         loss = self.module(batch) / tokens
         loss.backward()
         return float(loss.item())
 
     def step(self, learning_rate: float) -> None:
+        """Cut the gradients to their largest norm, update the weights, forget the gradients."""
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), self._largest)
@@ -100,12 +70,14 @@ class OneProcess:
         self._optimiser.zero_grad()
 
     def total(self, values: Sequence[float]) -> list[float]:
+        """Each value summed over all processes."""
         return list(values)
 
     def wait(self) -> None:
-        return None
+        """Until all processes are here."""
 
     def save(self, folder: Path) -> None:
+        """Write weights and optimiser, exactly, into a folder that is there. All processes call it."""
         from safetensors.torch import save_file
 
         tensors = {f"weights {name}": value.detach() for name, value in named_once(self.module.model).items()}
@@ -114,30 +86,32 @@ class OneProcess:
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "state.safetensors")
 
     def load(self, folder: Path) -> None:
+        """Take back what `save` wrote."""
         from safetensors.torch import load_file
 
         stored = load_file(folder / "state.safetensors")
-        states: dict[int, dict[str, torch.Tensor]] = {}
         with torch.no_grad():
             for name, value in named_once(self.module.model).items():
                 value.copy_(stored[f"weights {name}"])
+        states: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in stored.items():
-            kind, _, key = name.partition(" ")
-            if kind == "optimiser":
-                number, _, key = key.partition(" ")
+            if name.startswith("optimiser "):
+                _, number, key = name.split(" ")
                 states.setdefault(int(number), {})[key] = value
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": states, "param_groups": groups})
 
     def whole(self, module: torch.nn.Module) -> contextlib.AbstractContextManager[object]:
+        """Within it, all weights of the module are in this process; what the first one changes, all get."""
         return torch.no_grad()
 
     def weights(self) -> dict[str, torch.Tensor]:
+        """All weights by name on the CPU, those of tied layers once; in the first process, elsewhere none."""
         return {name: value.detach().cpu() for name, value in named_once(self.module.model).items()}
 
 
 class ZeroProcesses:
-    """This process's share of the model, under DeepSpeed; started by torchrun."""
+    """This process's share of the model, under DeepSpeed, started by torchrun. The verbs are those of `OneProcess`."""
 
     def __init__(self, model: PreTrainedModel, job: Job) -> None:
         import deepspeed
@@ -145,7 +119,7 @@ class ZeroProcesses:
         self.rank, self.world = torch.distributed.get_rank(), torch.distributed.get_world_size()
         self.device = own_device()
         self.module = SupervisedModel(model, precision=job.config.precision)
-        self._stage = job.recipe.zero_stage
+        self._gathered = partial(deepspeed.zero.GatheredParameters, enabled=job.recipe.zero_stage == 3)
         self._engine, *_ = deepspeed.initialize(
             model=self.module, optimizer=optimiser_for(self.module, job.config), config=zero_settings(job)
         )
@@ -176,24 +150,43 @@ class ZeroProcesses:
     def load(self, folder: Path) -> None:
         self._engine.load_checkpoint(str(folder), tag="state")
 
-    def whole(self, module: torch.nn.Module) -> contextlib.AbstractContextManager[object]:
-        import deepspeed
-
-        stack = contextlib.ExitStack()
-        stack.enter_context(torch.no_grad())
-        own = list(module.parameters())
-        stack.enter_context(deepspeed.zero.GatheredParameters(own, modifier_rank=0, enabled=self._stage == 3))
-        return stack
+    @contextlib.contextmanager
+    def whole(self, module: torch.nn.Module) -> Iterator[None]:
+        with torch.no_grad(), self._gathered(list(module.parameters()), modifier_rank=0):
+            yield
 
     def weights(self) -> dict[str, torch.Tensor]:
         found = {}
         for name, value in named_once(self.module.model).items():  # one at a time: the whole need not fit a GPU
-            import deepspeed
-
-            with deepspeed.zero.GatheredParameters([value], enabled=hasattr(value, "ds_id")):
+            with self._gathered([value] if hasattr(value, "ds_id") else []):
                 if self.rank == 0:
                     found[name] = value.detach().to("cpu", copy=True)
         return found
+
+
+Worker = OneProcess | ZeroProcesses
+
+
+def zero_settings(job: Job) -> dict[str, Any]:
+    """DeepSpeed's configuration. Packs are counted by us, so a micro batch is one and gradients are not averaged by it.
+
+    Types are left as they are (fp32 weights, autocast inside the model): its own bf16 mode has twice lost or scaled
+    gradients in public. The optimiser is torch's also when offloaded, so that nothing has to be compiled for it.
+    """
+    zero: dict[str, Any] = {"stage": job.recipe.zero_stage}
+    if job.recipe.offload:
+        zero["offload_optimizer"] = {"device": "cpu"}
+        if job.recipe.zero_stage == 3:
+            zero["offload_param"] = {"device": "cpu"}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": job.config.max_gradient_norm,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": sys.maxsize,
+    }
 
 
 @contextlib.contextmanager
@@ -222,28 +215,6 @@ def own_device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-
-
-def zero_settings(job: Job) -> dict[str, Any]:
-    """DeepSpeed's configuration. Packs are counted by us, so a micro batch is one and gradients are not averaged by it.
-
-    Types are left as they are (fp32 weights, autocast inside the model): its own bf16 mode has twice lost or scaled
-    gradients in public. The optimiser is torch's also when offloaded, so that nothing has to be compiled for it.
-    """
-    zero: dict[str, Any] = {"stage": job.recipe.zero_stage}
-    if job.recipe.offload:
-        zero["offload_optimizer"] = {"device": "cpu"}
-        if job.recipe.zero_stage == 3:
-            zero["offload_param"] = {"device": "cpu"}
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": job.config.max_gradient_norm,
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": sys.maxsize,
-    }
 
 
 def join_processes() -> None:
