@@ -35,6 +35,7 @@ $(RUNTIME): locks/torch.txt locks/cpu.txt
 
 $(PACKAGE): $(RUNTIME) pyproject.toml
 	@$(PIP) -q --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m dartlib.training.workers >>$(VENV)/pip.log 2>&1 || { tail -5 $(VENV)/pip.log >&2; exit 2; }
 	@touch $@
 
 $(TESTING): $(PACKAGE) locks/test.txt

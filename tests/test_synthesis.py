@@ -13,16 +13,7 @@ from hypothesis import strategies as st
 from stub_engine import SAMPLING, TEMPLATE, StubEngine, numbered_queries
 
 from dartlib.queries import Overlap
-from dartlib.records import (
-    Counts,
-    Query,
-    QueryOutcome,
-    RecordError,
-    Sample,
-    SftRow,
-    read_records,
-    write_records,
-)
+from dartlib.records import Counts, Query, QueryOutcome, RecordError, Sample, SftRow, read_records, write_records
 from dartlib.sampling import Budget
 from dartlib.synthesis import (
     MEASURED_VERIFIER,

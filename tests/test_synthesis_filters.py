@@ -16,14 +16,7 @@ from stub_run import SETTINGS, make
 
 from dartlib.queries import Overlap
 from dartlib.records import QueryOutcome, SftRow, read_records
-from dartlib.synthesis import (
-    VerifierCard,
-    curate,
-    red_flag_table,
-    red_flags,
-    verifier,
-    with_originals,
-)
+from dartlib.synthesis import VerifierCard, curate, red_flag_table, red_flags, verifier, with_originals
 from dartlib.synthesis.card import CardTexts, data_card, front_page, size_category
 from dartlib.synthesis.datasets import Tally
 from dartlib.synthesis.red_flags import is_long, is_repetitive, lacks_reasoning

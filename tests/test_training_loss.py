@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import pytest
-from training_toys import config, model, rows, tokenizer
+from training_toys import config, family, model, rows, tokenizer
 
 from dartlib.queries import get_template
 from dartlib.training import TrainingError
 
 torch = pytest.importorskip("torch")
 
-from dartlib.training.data import Example, encode_example, plan_steps  # noqa: E402
-from dartlib.training.loss import Batch, _hidden_states, accumulate_gradients, check_projection, collate, summed_loss  # noqa: E402
+from dartlib.training.data import Example, encode_examples, plan_steps  # noqa: E402
+from dartlib.training.loss import Batch, SupervisedModel, check_model, collate  # noqa: E402
+from dartlib.training.steps import accumulate_gradients  # noqa: E402
+from dartlib.training.workers import OneProcess  # noqa: E402
 
 CPU = torch.device("cpu")
 
 
 def examples(count: int = 12) -> list[Example]:
-    words, template = tokenizer(), get_template("ladder")
-    return [encode_example(row.query, row.response, template=template, tokenizer=words) for row in rows(count)]
+    pairs = [(row.query, row.response) for row in rows(count)]
+    return encode_examples(pairs, template=get_template("ladder"), tokenizer=tokenizer())
 
 
 def gradients(of: torch.nn.Module) -> torch.Tensor:
     return torch.cat([weights.grad.flatten() for weights in of.parameters()])
 
 
-def gradients_of(packs: list[list[Example]], **changes: object) -> tuple[float, torch.Tensor]:
-    toy = model()
-    loss = accumulate_gradients(toy, packs, **{"packs_per_forward": 1, "precision": "fp32", **changes})
-    return loss, gradients(toy)
+def gradients_of(
+    packs: list[list[Example]], packs_per_forward: int = 1, toy: object = None, **changes: object
+) -> tuple[float, torch.Tensor]:
+    worker = OneProcess(toy or model(), config(**changes))
+    loss = accumulate_gradients(worker, packs, packs_per_forward=packs_per_forward)
+    return loss, gradients(worker.module)
 
 
 def with_mask(batch: Batch, mask: torch.Tensor) -> Batch:
-    return Batch(batch.input_ids, batch.position_ids, mask, batch.predicts, batch.targets)
+    return Batch(batch.input_ids, batch.position_ids, {"attention_mask": mask}, batch.predicts, batch.targets)
+
+
+def one_block(batch: Batch) -> torch.Tensor:
+    return torch.ones_like(batch.attention["attention_mask"]).tril()
+
+
+def _hidden_states(toy: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    return SupervisedModel(toy).hidden(batch)
 
 
 def separate_logits(toy: torch.nn.Module, of: list[Example]) -> torch.Tensor:
@@ -47,8 +59,7 @@ def test_packed_logits_equal_separate_passes_and_wrong_boundaries_do_not() -> No
     packed = toy.lm_head(_hidden_states(toy, batch))[0]
     assert torch.allclose(packed, expected, atol=1e-4)
 
-    one_block = torch.ones_like(batch.mask).tril()
-    control = toy.lm_head(_hidden_states(toy, with_mask(batch, one_block)))[0]
+    control = toy.lm_head(_hidden_states(toy, with_mask(batch, one_block(batch))))[0]
     first = len(of[0].token_ids)
     assert torch.allclose(control[:first], expected[:first], atol=1e-4)
     assert (control[first:] - expected[first:]).abs().amax() > 1.0  # examples that see each other differ clearly
@@ -71,7 +82,7 @@ def test_packed_loss_and_gradients_equal_separate_passes_and_wrong_boundaries_do
 
     toy = model()
     batch = collate([of], CPU)
-    wrong = summed_loss(toy, with_mask(batch, torch.ones_like(batch.mask).tril())) / len(batch.targets)
+    wrong = SupervisedModel(toy)(with_mask(batch, one_block(batch))) / len(batch.targets)
     wrong.backward()
     assert abs(wrong.item() - loss) > 0.02
     assert (gradients(toy) - packed).norm() > 0.1 * packed.norm()
@@ -111,7 +122,7 @@ def test_packs_per_forward_sets_the_number_of_forward_passes() -> None:
     for size, passes in ((1, 5), (2, 3), (5, 1)):
         toy, calls = model(), []
         toy.base_model.register_forward_hook(lambda *_, calls=calls: calls.append(1))
-        accumulate_gradients(toy, packs, packs_per_forward=size, precision="fp32")
+        accumulate_gradients(OneProcess(toy, config()), packs, packs_per_forward=size)
         assert len(calls) == passes
 
 
@@ -142,7 +153,7 @@ def test_a_literal_batch() -> None:
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0, 1, 2], [0, 1, 2, 0, 0, 0, 0]]
     assert batch.predicts.int().tolist() == [[0, 1, 1, 0, 1, 1, 0], [1, 1, 0, 0, 0, 0, 0]]
     assert batch.targets.tolist() == [7, 1, 9, 1, 4, 1]
-    assert batch.mask[0, 0].int().tolist() == [
+    assert batch.attention["attention_mask"][0, 0].int().tolist() == [
         [1, 0, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0, 0],
         [1, 1, 1, 0, 0, 0, 0],
@@ -162,15 +173,130 @@ def test_bf16_computes_in_bf16_and_keeps_fp32_weights_and_gradients() -> None:
     assert (rounded_gradients - exact_gradients).norm() < 0.1 * exact_gradients.norm()
 
 
-def test_other_attention_backends_are_refused() -> None:
-    with pytest.raises(TrainingError, match="needs the sdpa attention, not eager"):
-        summed_loss(model(attn_implementation="eager"), collate([examples(2)], CPU))
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Gemma2"])
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+def test_loss_and_gradients_depend_on_no_setting_of_memory(name: str, checkpointing: bool) -> None:
+    """Chunks of 1, 7 or all supervised tokens, checkpointing or not, any packs per forward: the same numbers."""
+    of = examples(10)
+    packs = [of[:1], of[1:4], of[4:6], of[6:]]
+    found = []
+    for chunk, at_once in ((10_000, 1), (1, 4), (7, 2), (7, 3)):
+        toy = family(name)
+        toy.set_attn_implementation("eager")
+        if checkpointing:
+            toy.gradient_checkpointing_enable({"use_reentrant": False})
+        worker = OneProcess(toy, config())
+        worker.module.loss.chunk_tokens = chunk
+        loss = accumulate_gradients(worker, packs, packs_per_forward=at_once)
+        found.append((loss, gradients(worker.module)))
+    plain = OneProcess(family(name), config())
+    plain.module.model.set_attn_implementation("eager")
+    accumulate_gradients(plain, packs, packs_per_forward=1)
+    for loss, slope in found:
+        assert loss == pytest.approx(found[0][0], rel=1e-6)
+        assert (slope - gradients(plain.module)).norm() < 1e-5 * slope.norm()
+
+
+def test_gradient_checkpointing_keeps_less_for_backward() -> None:
+    def kept(checkpointing: bool) -> int:
+        toy, sizes = model(num_hidden_layers=6), {}
+        if checkpointing:
+            toy.gradient_checkpointing_enable({"use_reentrant": False})
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            SupervisedModel(toy).hidden(collate([examples(6)], CPU)).sum()
+        return sum(sizes.values())
+
+    assert kept(True) < 0.5 * kept(False)
+
+
+def test_no_more_than_a_chunk_of_logits_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.nn import functional
+
+    sizes, linear = [], functional.linear
+    monkeypatch.setattr(
+        functional, "linear", lambda part, weight, bias=None: sizes.append(len(part)) or linear(part, weight, bias)
+    )
+    module = SupervisedModel(model(), chunk_tokens=5)
+    batch = collate([examples(6)], CPU)
+    module(batch).backward()
+    chunks = [size for size in sizes if size != 1]  # the decoder's own have a batch of one in front
+    assert sum(chunks) == len(batch.targets)  # once: nothing is projected again in backward
+    assert max(chunks) == 5
+
+
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Gemma2"])
+def test_the_loss_of_every_family_is_the_models_own(name: str) -> None:
+    """transformers' own loss with masked labels, an example at a time: capped logits (Gemma 2) included."""
+    toy, of = family(name), examples(5)
+    toy.set_attn_implementation("eager")
+    loss, ours = gradients_of([of], toy=toy)
+    fresh = family(name)
+    fresh.set_attn_implementation("eager")
+    total, count = torch.zeros(()), 0
+    for example in of:
+        ids = torch.tensor([example.token_ids])
+        labels = ids.clone()
+        labels[0, : example.prompt_tokens] = -100
+        total = total + fresh(input_ids=ids, labels=labels).loss * example.supervised_tokens
+        count += example.supervised_tokens
+    (total / count).backward()
+    assert loss == pytest.approx(total.item() / count, rel=1e-5)
+    assert (ours - gradients(fresh)).norm() < 1e-4 * ours.norm()
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_every_attention_that_is_let_through_keeps_packed_examples_apart(attention: str) -> None:
+    toy, of = model(attn_implementation=attention), examples(4)
+    check_model(SupervisedModel(toy), CPU)
+    packed = toy.lm_head(_hidden_states(toy, collate([of], CPU, attention)))[0]
+    assert torch.allclose(packed, separate_logits(toy, of), atol=1e-4)
+
+
+def test_a_model_whose_packed_examples_see_each_other_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dartlib.training import loss
+
+    def forgetful(blocks: torch.Tensor, attention: str) -> torch.Tensor:
+        return torch.ones(len(blocks), 1, blocks.shape[1], blocks.shape[1], dtype=torch.bool).tril()
+
+    monkeypatch.setattr(loss, "_mask", forgetful)
+    with pytest.raises(TrainingError, match="sdpa attention lets packed examples see each other"):
+        check_model(SupervisedModel(model()), CPU)
+
+
+def test_gemma_2_is_not_trained_without_the_cap_on_its_scores() -> None:
+    """transformers' sdpa leaves the cap out without a word: another model would be trained."""
+    toy = family("Gemma2")
+    with pytest.raises(TrainingError, match="sdpa attention leaves out the score cap of gemma2: use attention: eager"):
+        check_model(SupervisedModel(toy), CPU)
+    toy.set_attn_implementation("eager")
+    check_model(SupervisedModel(toy), CPU)
 
 
 def test_models_that_scale_their_logits_are_refused() -> None:
     from transformers import GraniteConfig, GraniteForCausalLM
 
-    check_projection(model())
+    check_model(SupervisedModel(model()), CPU)
+    check_model(SupervisedModel(model(), precision="bf16"), CPU)
     small = dict(vocab_size=33, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4)
+    granite = GraniteForCausalLM(
+        GraniteConfig(**small, num_key_value_heads=2, logits_scaling=8.0, initializer_range=0.3)
+    )
     with pytest.raises(TrainingError, match="granite models change their logits"):
-        check_projection(GraniteForCausalLM(GraniteConfig(**small, num_key_value_heads=2, logits_scaling=8.0)))
+        check_model(SupervisedModel(granite), CPU)
+
+
+def test_flash_attention_gets_the_boundaries_of_all_packs_in_one_row() -> None:
+    of = examples(3)
+    lengths = [len(example.token_ids) for example in of]
+    batch = collate([of[:2], of[2:]], CPU, "flash_attention_2")
+    ends = [0, lengths[0], lengths[0] + lengths[1], sum(lengths)]
+    assert batch.attention["cu_seq_lens_q"].tolist() == batch.attention["cu_seq_lens_k"].tolist() == ends
+    assert batch.attention["max_length_q"] == batch.attention["max_length_k"] == max(lengths)
+    assert batch.input_ids.tolist() == [[token for example in of for token in example.token_ids]]
+    assert batch.position_ids[0].tolist() == [place for length in lengths for place in range(length)]
+    assert batch.targets.tolist() == collate([of], CPU).targets.tolist()

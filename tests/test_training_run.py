@@ -13,13 +13,25 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from training_toys import config, write_dataset, write_model
+from training_toys import config, family, job, model, rows, tokenizer, write_dataset, write_model
 
-from dartlib.training import TrainingConfig, TrainingError, completed_report, train, training_command
+from dartlib.queries import get_template
+from dartlib.training import (
+    Job,
+    Recipe,
+    TrainingConfig,
+    TrainingError,
+    completed_report,
+    plan_steps,
+    read_examples,
+    train,
+    training_command,
+)
 
 torch = pytest.importorskip("torch")
 
-from dartlib.training.child import fine_tune, learning_rate_at, main  # noqa: E402
+from dartlib.training.child import fine_tune, main  # noqa: E402
+from dartlib.training.steps import learning_rate_at  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +48,7 @@ def weights_after(folder: Path, data: Path, base: Path, settings: TrainingConfig
     """Train in this process; all weights of the checkpoint in one vector."""
     from safetensors.torch import load_file
 
-    fine_tune(dataset=data, base_model=base, output=folder, config=settings)
+    fine_tune(Job(data, base, folder, settings))
     stored = load_file(folder / "checkpoint" / "model.safetensors")
     return torch.cat([stored[name].flatten() for name in sorted(stored)])
 
@@ -65,6 +77,7 @@ def test_the_same_job_gives_the_same_weights(
         {"weight_decay": 0.5},
         {"max_gradient_norm": 0.01},
         {"precision": "bf16"},
+        {"packing": "best-fit"},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -93,15 +106,17 @@ def test_a_run_in_a_child_learns_reports_and_loads_in_transformers(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     settings, lines = config(epochs=6), []
-    job = dict(dataset=toy_data, base_model=toy_model, output=tmp_path, config=settings)
-    assert completed_report(**job) is None
-    report = train(**job, log=lines.append)
-    assert completed_report(**job) == report
-    assert completed_report(**{**job, "config": config(epochs=6, seed=9)}) is None
+    run = Job(toy_data, toy_model, tmp_path, settings)
+    assert completed_report(run) is None
+    report = train(run, log=lines.append)
+    assert completed_report(run) == report
+    assert completed_report(replace(run, config=config(epochs=6, seed=9))) is None
+    assert completed_report(replace(run, recipe=Recipe(lora_rank=4))) is None
+    assert completed_report(replace(run, recipe=Recipe(gradient_checkpointing=True))) == report  # the same student
 
     log = [json.loads(line) for line in (tmp_path / "training_log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log] == list(range(1, report.steps + 1))
-    assert set(log[0]) == {"step", "epoch", "loss", "tokens", "lr", "seconds"}
+    assert set(log[0]) == {"step", "epoch", "loss", "tokens", "lr", "seconds", "rows"}
     assert log[-1]["tokens"] == report.tokens > report.supervised_tokens
     assert report.rows == 24 and report.dropped_rows == 0 and report.epochs == 6
     assert report.final_loss < 0.5 * log[0]["loss"]
@@ -111,7 +126,8 @@ def test_a_run_in_a_child_learns_reports_and_loads_in_transformers(
     assert not any("Traceback" in line for line in lines)
 
     assert report.checkpoint == tmp_path / "checkpoint"
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "training_log.jsonl", "training_output.txt"}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"checkpoint", "lease.json", "training_log.jsonl", "training_output.txt"}
     trained = AutoModelForCausalLM.from_pretrained(report.checkpoint)
     assert trained.dtype == torch.bfloat16  # as the base model is stored
     words = AutoTokenizer.from_pretrained(report.checkpoint)
@@ -125,31 +141,36 @@ def test_the_command_names_every_setting_and_can_be_run_by_hand(
     toy_model: Path, toy_data: Path, tmp_path: Path
 ) -> None:
     settings = config(epochs=1)
-    command = training_command(dataset=toy_data, base_model=toy_model, output=tmp_path, config=settings)
+    run = Job(toy_data, toy_model, tmp_path, settings)
+    command = training_command(run)
     assert command[1:3] == ["-m", "dartlib.training.child"]
     assert "--learning-rate=0.01" in command and "--precision=fp32" in command
     assert main(command[3:]) == 0
-    assert completed_report(dataset=toy_data, base_model=toy_model, output=tmp_path, config=settings) is not None
+    assert completed_report(run) is not None
     with pytest.raises(SystemExit):  # the child has no defaults of its own
         main(command[3:-1])
 
 
-def test_another_data_set_template_or_model_is_another_job(toy_model: Path, toy_data: Path, tmp_path: Path) -> None:
-    from dartlib.training.config import job_digest
-
+def test_another_data_set_template_model_or_lora_is_another_job(
+    toy_model: Path, toy_data: Path, tmp_path: Path
+) -> None:
     other_data = write_dataset(tmp_path / "other.parquet", 23)
     other_model = tmp_path / "other"
     other_model.mkdir()
     for path in toy_model.iterdir():
         content = path.read_bytes()
         (other_model / path.name).write_bytes(content[:-1] + b"\x01" if path.suffix == ".safetensors" else content)
-    digests = {
-        job_digest(toy_data, toy_model, config()),
-        job_digest(other_data, toy_model, config()),
-        job_digest(toy_data, other_model, config()),
-        job_digest(toy_data, toy_model, config(template="qa")),
-    }
-    assert len(digests) == 4
+    run = Job(toy_data, toy_model, tmp_path, config())
+    others = (
+        dict(dataset=other_data),
+        dict(base_model=other_model),
+        dict(config=config(template="qa")),
+        dict(recipe=Recipe(lora_rank=2)),
+        dict(recipe=Recipe(lora_rank=2, lora_alpha=8)),
+    )
+    assert len({run.digest(), *(replace(run, **changes).digest() for changes in others)}) == 6
+    shared = Recipe(processes=2, zero_stage=3, offload=True, gradient_checkpointing=True)
+    assert replace(run, recipe=shared).digest() == run.digest()
 
 
 def test_bad_input_is_one_line_and_an_exit_code(
@@ -157,49 +178,154 @@ def test_bad_input_is_one_line_and_an_exit_code(
 ) -> None:
     bad = tmp_path / "bad.parquet"
     pq.write_table(pa.table({"query": ["1 + 1 ?"], "response": [" "]}), bad)
-    command = training_command(dataset=bad, base_model=toy_model, output=tmp_path, config=config())
-    assert main(command[3:]) == 2
+    run = Job(bad, toy_model, tmp_path, config())
+    assert main(training_command(run)[3:]) == 2
     message = capfd.readouterr().err.strip()
-    assert message.startswith("error: ") and message.endswith("row 0 has an empty response; remove the row")
+    assert message.startswith("error: ") and message.endswith("row 1: response is empty; correct or remove the row")
     assert "\n" not in message
-    with pytest.raises(TrainingError, match="^[^\n]*bad.parquet: row 0 has an empty response; remove the row$"):
-        train(dataset=bad, base_model=toy_model, output=tmp_path, config=config(), log=lambda line: None)
+    with pytest.raises(TrainingError, match="^[^\n]*bad.parquet, row 1: response is empty; correct or remove the row$"):
+        train(run, log=lambda line: None)
     with pytest.raises(TrainingError, match="no config.json here"):
-        train(dataset=bad, base_model=tmp_path, output=tmp_path, config=config(), log=lambda line: None)
+        train(replace(run, base_model=tmp_path), log=lambda line: None)
     with pytest.raises(TrainingError, match="no such data set"):
-        completed_report(dataset=tmp_path / "none", base_model=toy_model, output=tmp_path, config=config())
+        completed_report(replace(run, dataset=tmp_path / "none"))
 
 
-def test_a_loss_that_explodes_stops_the_run(toy_model: Path, toy_data: Path, tmp_path: Path) -> None:
-    wild = config(learning_rate=1e30, max_gradient_norm=1e30)
-    with pytest.raises(TrainingError, match="lower the learning rate"):
-        fine_tune(dataset=toy_data, base_model=toy_model, output=tmp_path, config=wild)
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Gemma2"])
+def test_every_family_trains_saves_and_answers_as_it_was_taught(name: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = write_model(tmp_path / "model", family(name))
+    data = write_dataset(tmp_path / "rows.parquet", 2)
+    run = job(tmp_path, dataset=data, base_model=base, recipe=Recipe(attention="eager"), epochs=40)
+    report = fine_tune(run)
+    assert report is not None and report.final_loss < 0.1
+    student = AutoModelForCausalLM.from_pretrained(report.checkpoint)
+    assert type(student).__name__ == f"{name}ForCausalLM" and student.dtype == torch.bfloat16
+    assert student.config.tie_word_embeddings == family(name).config.tie_word_embeddings
+    words = AutoTokenizer.from_pretrained(report.checkpoint)
+    prompt = words(get_template("ladder").render(rows(2)[1].query), return_tensors="pt")
+    reply = student.generate(**prompt, max_new_tokens=12, do_sample=False)[0, prompt.input_ids.shape[1] :]
+    assert reply.tolist() == [*words(rows(2)[1].response, add_special_tokens=False).input_ids, words.eos_token_id]
+
+
+def test_a_window_shorter_than_a_row_is_refused(tmp_path: Path) -> None:
+    made = family("Mistral")
+    made.config.sliding_window = 8
+    run = job(tmp_path, dataset=write_dataset(tmp_path / "rows.parquet"), base_model=write_model(tmp_path / "m", made))
+    with pytest.raises(TrainingError, match="exceeds the model's window: set max_tokens_per_pack to 8"):
+        fine_tune(run)
+
+
+def test_attention_that_is_not_installed_is_named(toy_model: Path, toy_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="attention flash_attention_2: "):
+        fine_tune(Job(toy_data, toy_model, tmp_path, config(), Recipe(attention="flash_attention_2")))
+
+
+def test_a_loss_that_is_no_number_stops_with_step_rows_and_last_checkpoint(
+    toy_model: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    wild = config(learning_rate=1e30, max_gradient_norm=1e30, warmup_ratio=0.0)
+    run = Job(toy_data, toy_model, tmp_path, wild, Recipe(checkpoint_steps=1))
+    with pytest.raises(TrainingError) as caught:
+        fine_tune(run)
+    log = [json.loads(line) for line in (tmp_path / "training_log.jsonl").read_text().splitlines()]
+    steps = plan_steps(read_examples(toy_data, tokenizer(), wild).lengths, wild)
+    message, done = str(caught.value), len(log)
+    assert message.startswith("the loss is ")
+    assert f" at step {done + 1}: lower the learning rate (1e+30), or look at rows " in message
+    assert message.endswith(f"of rows.parquet; the last good checkpoint is step-{done:08d}")
+    named = set(map(int, message.partition("rows ")[2].partition(" of")[0].split(", ")))
+    assert named == {number + 1 for pack in steps[done].packs for number in pack}
     assert not (tmp_path / "checkpoint").exists()
 
 
-@pytest.mark.slow
-def test_an_interrupt_ends_the_child_and_leaves_nothing_that_looks_complete(
+def test_a_loss_that_explodes_stops_though_it_is_a_number(
+    toy_model: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dartlib.training import steps
+
+    losses = iter([0.5, 0.4] * 5 + [2.9, 3.1])  # 2.9 is a hard step, 3.1 is guessing
+    monkeypatch.setattr(steps, "accumulate_gradients", lambda *arguments, **named: next(losses))
+    with pytest.raises(TrainingError, match="the loss is 3.1 at step 12: .* the last good checkpoint is none"):
+        fine_tune(Job(toy_data, toy_model, tmp_path, config()))
+
+
+def test_lora_trains_adapters_only_and_is_merged_into_a_plain_checkpoint(
+    toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Student = base + alpha / rank x B A at every linear layer of the decoder, and nothing else moved."""
+    from safetensors.torch import load_file
+
+    from dartlib.training import child
+
+    base = write_model(tmp_path / "model", model(), dtype="float32")
+    adapters: dict[str, torch.Tensor] = {}
+    merge = child.merge_lora
+
+    def look(trained, whole) -> None:
+        adapters.update({name: weights.detach().clone() for name, weights in trained.named_parameters()})
+        merge(trained, whole)
+
+    monkeypatch.setattr(child, "merge_lora", look)
+    recipe = Recipe(lora_rank=4, lora_alpha=8)
+    report = fine_tune(job(tmp_path, dataset=toy_data, base_model=base, recipe=recipe, epochs=4))
+    log = [json.loads(line) for line in (tmp_path / "training_log.jsonl").read_text().splitlines()]
+    assert report is not None and report.final_loss < 0.8 * log[0]["loss"]
+    before, after = load_file(base / "model.safetensors"), load_file(report.checkpoint / "model.safetensors")
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if "_proj" in name}
+    for name in moved:
+        layer = name.removesuffix(".weight")
+        down, up = adapters[f"{layer}.lora_A.default.weight"], adapters[f"{layer}.lora_B.default.weight"]
+        assert down.shape[0] == 4 and torch.allclose(after[name], before[name] + 2.0 * up @ down, atol=1e-5)
+
+
+def test_lora_leaves_frozen_weights_in_their_own_type_when_it_computes_in_bf16(
     toy_model: Path, toy_data: Path, tmp_path: Path
 ) -> None:
-    job = dict(dataset=toy_data, base_model=toy_model, output=tmp_path)
-    train(**job, config=config(epochs=1), log=lambda line: None)
+    from dartlib.training.models import load_model
+
+    run = Job(toy_data, toy_model, tmp_path, config(precision="bf16"), Recipe(lora_rank=4))
+    loaded, stored = load_model(run)
+    types = {weights.requires_grad: weights.dtype for weights in loaded.parameters()}
+    assert types == {True: torch.float32, False: torch.bfloat16} and stored == torch.bfloat16
+    report = fine_tune(run)
+    assert report is not None and report.final_loss < 5
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_child_and_the_next_call_goes_on(toy_model: Path, toy_data: Path, tmp_path: Path) -> None:
+    run = Job(toy_data, toy_model, tmp_path, config(epochs=1))
+    train(run, log=lambda line: None)
     assert (tmp_path / "checkpoint").exists()
 
     def interrupt_when_it_trains(line: str) -> None:
         if line.startswith("step 1/"):
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
             times.append(time.monotonic())
 
     times: list[float] = []
+    long = replace(run, config=config(epochs=10_000), recipe=Recipe(checkpoint_steps=5))
     with pytest.raises(KeyboardInterrupt):
-        train(**job, config=config(epochs=100_000), log=interrupt_when_it_trains)
-    assert time.monotonic() - times[0] < 5
+        train(long, log=interrupt_when_it_trains)
+    assert time.monotonic() - times[0] < 6
     assert not (tmp_path / "checkpoint").exists()  # the earlier one went when this run began
-    assert completed_report(**job, config=config(epochs=100_000)) is None
+    assert completed_report(long) is None
     size = (tmp_path / "training_log.jsonl").stat().st_size
     time.sleep(0.5)
     assert (tmp_path / "training_log.jsonl").stat().st_size == size  # nobody writes any more
-    assert train(**job, config=config(epochs=1), log=lambda line: None).steps > 0  # and it starts again from zero
+    lines: list[str] = []
+
+    def interrupt_when_it_goes_on(line: str) -> None:
+        lines.append(line)
+        if line.startswith("step "):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(long, log=interrupt_when_it_goes_on)
+    assert any(line.startswith("going on after step ") for line in lines)
 
 
 @pytest.mark.model
@@ -207,20 +333,20 @@ def test_one_real_step_moves_the_weights(embedded: Path) -> None:
     """fp32 master weights: in pure bf16 only some 2 % would move at this rate."""
     from transformers import AutoTokenizer
 
-    from dartlib.queries import get_template
-    from dartlib.training.child import load_model
-    from dartlib.training.data import encode_example
-    from dartlib.training.loss import accumulate_gradients
+    from dartlib.training.data import encode_examples
+    from dartlib.training.models import load_model
+    from dartlib.training.steps import accumulate_gradients
+    from dartlib.training.workers import OneProcess
 
     words = AutoTokenizer.from_pretrained(embedded)
     pairs = [("What is 3 + 4?", "Adding 4 to 3 gives 7. The answer is 7."), ("What is 2 * 4?", "The answer is 8.")]
-    pack = [encode_example(*pair, template=get_template("ladder"), tokenizer=words) for pair in pairs]
+    pack = encode_examples(pairs, template=get_template("ladder"), tokenizer=words)
     assert all(example.token_ids[-1] == words.eos_token_id for example in pack)
-    model, stored = load_model(embedded)
+    model, stored = load_model(Job(embedded, embedded, embedded, config()))
     assert stored == torch.bfloat16
     before = [weights.detach().clone() for weights in model.parameters()]
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.0, fused=True)
-    accumulate_gradients(model, [pack], packs_per_forward=1, precision="fp32")
+    accumulate_gradients(OneProcess(model, config()), [pack], packs_per_forward=1)
     moved = with_gradient = 0
     for weights in model.parameters():
         assert weights.dtype == torch.float32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dartlib.records import SftRow, write_records
-from dartlib.training import TrainingConfig
+from dartlib.training import Job, Recipe, TrainingConfig
 
 WORDS = ["Question", "Answer", ":", "?", "+", "=", "The", "answer", "is", ".", *map(str, range(20))]
 
@@ -73,10 +73,40 @@ def write_dataset(path: Path, count: int = 12) -> Path:
     return path
 
 
-def write_model(folder: Path) -> Path:
+def write_model(folder: Path, made=None, dtype: str = "bfloat16") -> Path:
     import torch
 
-    made = model()
-    made.to(torch.bfloat16).save_pretrained(folder)
+    made = model() if made is None else made
+    made.to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
+
+
+def job(folder: Path, *, dataset: Path, base_model: Path, recipe: Recipe | None = None, **changes: object) -> Job:
+    """A run into ``folder``; ``changes`` are settings."""
+    return Job(dataset, base_model, folder, config(**changes), recipe or Recipe())
+
+
+def family(name: str):
+    """A tiny random model of one of the architectures of the paper's base models, or Qwen2 or Gemma 2."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    values = dict(
+        vocab_size=3 + len(WORDS),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    if name == "Gemma2":
+        values |= dict(final_logit_softcapping=6.0, attn_logit_softcapping=5.0, query_pre_attn_scalar=8)
+    made = getattr(transformers, f"{name}Config")(**values)
+    return getattr(transformers, f"{name}ForCausalLM")(made).train()

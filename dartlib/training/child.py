@@ -1,47 +1,41 @@
 """The training process: ``python -m dartlib.training.child --dataset … --base-model … --output … --epochs …``.
 
-One process for a CPU or one GPU. A plain loop: the libraries' trainers compute the vocabulary projection for prompts
-too. Writes ``training_log.jsonl`` step by step and ``checkpoint/`` at the end, all at once, by renaming. A run that was
-killed leaves no checkpoint and starts from zero next time.
+One process for a CPU or one GPU, or one of many started by torchrun. A plain loop: the libraries' trainers compute
+the vocabulary projection for prompts too. Writes ``training_log.jsonl`` step by step, ``resume/`` from time to time
+and ``checkpoint/`` at the end. A run that was killed goes on by the same command.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import Any
 
 import torch
 
-from dartlib.files import sync_folder
+from dartlib.leases import Lease, LeaseHeld
 from dartlib.records import RecordError
-from dartlib.training.config import (
-    CHECKPOINT_FOLDER,
-    LOG_FILE,
-    TrainingConfig,
-    TrainingError,
-    TrainingReport,
-    job_digest,
-    write_report,
-)
-from dartlib.training.data import Example, Step, plan_steps, read_examples
-from dartlib.training.loss import ATTENTION, accumulate_gradients, check_projection
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from dartlib.training.config import Job, TrainingConfig, TrainingReport, write_report
+from dartlib.training.data import Examples, plan_steps, read_examples
+from dartlib.training.loss import check_model
+from dartlib.training.memory import check_memory
+from dartlib.training.models import appears_whole, check_window, load_model, merge_lora, save_student
+from dartlib.training.recipe import Recipe, TrainingError
+from dartlib.training.resume import RESUME_FOLDER, Checkpoints, plan_digest
+from dartlib.training.steps import run_steps
+from dartlib.training.workers import OneProcess, ZeroProcesses, available_memory, join_processes, loading
 
 _STARTED = time.monotonic()
-_PROGRESS_SECONDS = 5.0
-_ARGUMENT_TYPES = {"str": str, "int": int, "float": float}
+_TYPES: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": "True".__eq__}
+_RANK = int(os.environ.get("RANK", 0))
 
 
 def main(arguments: list[str]) -> int:
@@ -49,161 +43,105 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m dartlib.training.child", description="fine-tune one model")
     for name in ("dataset", "base-model", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    for item in fields(TrainingConfig):  # no defaults here: the launcher names every setting
-        kind = _ARGUMENT_TYPES[str(item.type)]
-        parser.add_argument(f"--{item.name.replace('_', '-')}", type=kind, required=True)
+    for item in (*fields(TrainingConfig), *fields(Recipe)):  # no defaults here: the launcher names every setting
+        parser.add_argument(f"--{item.name.replace('_', '-')}", type=_TYPES[str(item.type)], required=True)
     values = vars(parser.parse_args(arguments))
-    paths = {name: values.pop(name) for name in ("dataset", "base_model", "output")}
     try:
-        fine_tune(**paths, config=TrainingConfig(**values))
-    except (TrainingError, RecordError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        config = TrainingConfig(**{item.name: values.pop(item.name) for item in fields(TrainingConfig)})
+        recipe = Recipe(**{item.name: values.pop(item.name) for item in fields(Recipe)})
+        fine_tune(Job(**values, config=config, recipe=recipe))
+    except (TrainingError, RecordError, LeaseHeld, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
+    except Exception as error:  # with many processes, the one that failed is told from those that it took along
+        traceback.print_exc()
+        print(f"error: process {_RANK}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return 1
     return 0
 
 
-def fine_tune(*, dataset: Path, base_model: Path, output: Path, config: TrainingConfig) -> TrainingReport:
-    """Train in this process and leave a checkpoint in ``output``. Raises TrainingError or RecordError."""
+def fine_tune(job: Job) -> TrainingReport | None:
+    """Train in this process and leave a checkpoint in ``job.output``; the report, in the first of many processes."""
+    digest = job.digest()
+    if job.recipe.distributed:
+        join_processes()
+    with Lease(job.output, "training") if _RANK == 0 else nullcontext():
+        if _RANK == 0:
+            shutil.rmtree(job.checkpoint, ignore_errors=True)  # whatever was here, it is not this run's
+        report = _fine_tune(job, digest)
+    if job.recipe.distributed:
+        torch.distributed.barrier()  # who leaves early looks dead to the others
+    return report
+
+
+def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
     from transformers import AutoTokenizer
 
-    checkpoint = output / CHECKPOINT_FOLDER
-    shutil.rmtree(checkpoint, ignore_errors=True)  # whatever was here, it is not this run's
-    job = job_digest(dataset, base_model, config)
-    tokenizer = AutoTokenizer.from_pretrained(base_model, trust_remote_code=False)
-    examples, dropped = read_examples(dataset, tokenizer, config)
-    steps = plan_steps([len(example.token_ids) for example in examples], config)
-    torch.manual_seed(config.seed)  # for models with dropout
-    model, stored_dtype = load_model(base_model)
-    _say(f"{len(examples)} rows ({dropped} too long and dropped), {len(steps)} steps in {config.epochs} epochs")
-    _say(f"{config.precision} on {model.device}, {torch.get_num_threads()} CPU threads")
-    with open(output / LOG_FILE, "w", encoding="utf-8") as log:
-        outcome = run_steps(model, examples, steps, config, log)
-    report = TrainingReport(
-        steps=len(steps),
-        epochs=config.epochs,
-        rows=len(examples),
-        dropped_rows=dropped,
-        tokens=outcome.tokens,
-        supervised_tokens=config.epochs * sum(example.supervised_tokens for example in examples),
-        final_loss=outcome.final_loss,
-        seconds=round(time.monotonic() - _STARTED, 2),
-        tokens_per_second=round(outcome.tokens / outcome.seconds, 1),
-        checkpoint=checkpoint,
-    )
-    with appears_whole(checkpoint) as folder:
-        save_model(model.to(stored_dtype), tokenizer, folder)
-        write_report(folder, report, job)
+    tokenizer = AutoTokenizer.from_pretrained(job.base_model, trust_remote_code=False)
+    examples = _shared_examples(job, tokenizer)
+    steps = plan_steps(examples.lengths, job.config)
+    checkpoints = Checkpoints(job.output / RESUME_FOLDER, plan_digest(job, steps))
+    checkpoints.newest()  # of another plan: say so before the long way
+    check_memory(job, available_memory(job.recipe))
+    with loading(job):
+        model, stored = load_model(job)
+    check_window(model, int(examples.lengths.max()))
+    worker = ZeroProcesses(model, job) if job.recipe.distributed else OneProcess(model, job.config)
+    check_model(worker.module, worker.device)
+    torch.manual_seed(job.config.seed)  # for models with dropout
+    _say(f"{len(examples)} rows ({examples.dropped} too long and dropped), {len(steps)} steps")
+    _say(f"{worker.world} x {worker.device.type}, {job.config.precision}, {torch.get_num_threads()} CPU threads each")
+    lines = run_steps(worker, examples, steps, job, checkpoints, _say)
+    if job.recipe.lora_rank:
+        merge_lora(model, worker.whole)
+    weights = worker.weights()
+    if _RANK > 0:
+        return None
+    report = _report(job, examples, lines, len(steps))
+    with appears_whole(job.checkpoint) as folder:
+        save_student(model, weights, stored, tokenizer, folder)
+        write_report(folder, report, digest)
+    shutil.rmtree(checkpoints.folder)
     _say(f"checkpoint saved, {report.tokens_per_second:.0f} tokens/s, final loss {report.final_loss:.3f}")
     return report
 
 
-def load_model(base_model: Path) -> tuple[PreTrainedModel, torch.dtype]:
-    """The model with fp32 weights on the best device, and the type its weights are stored in.
+def _shared_examples(job: Job, tokenizer: Any) -> Examples:
+    """Tokenized by the first process of all; the others read what it wrote."""
+    folder = job.output / RESUME_FOLDER
+    if _RANK == 0:
+        read_examples(job.dataset, tokenizer, job.config, folder=folder, log=_say)
+    if job.recipe.distributed:
+        torch.distributed.barrier()
+    return read_examples(job.dataset, tokenizer, job.config, folder=folder)
 
-    In bf16 an AdamW step at 1e-5 rounds away for 98 % of the weights: the weights that are trained are fp32.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    stored = AutoConfig.from_pretrained(base_model, trust_remote_code=False).dtype or torch.float32
-    model = AutoModelForCausalLM.from_pretrained(
-        base_model, dtype=torch.float32, attn_implementation=ATTENTION, trust_remote_code=False, use_safetensors=True
+def _report(job: Job, examples: Examples, lines: Sequence[dict[str, Any]], steps: int) -> TrainingReport:
+    """What the log says was done. Raises TrainingError when that is not the plan, step by step."""
+    if [line["step"] for line in lines] != list(range(1, steps + 1)):
+        raise TrainingError(f"{job.log_file}: does not hold each of the {steps} steps once; delete {job.output}")
+    last = [line["loss"] for line in lines[-max(1, steps // 10) :]]
+    tokens, seconds = lines[-1]["tokens"], lines[-1]["seconds"]
+    return TrainingReport(
+        steps=steps,
+        epochs=job.config.epochs,
+        rows=len(examples),
+        dropped_rows=examples.dropped,
+        tokens=tokens,
+        supervised_tokens=job.config.epochs * int(examples.supervised.sum()),
+        final_loss=sum(last) / len(last),
+        seconds=round(time.monotonic() - _STARTED, 2),
+        tokens_per_second=round(tokens / max(seconds, 0.001), 1),
+        checkpoint=job.checkpoint,
     )
-    if torch.cuda.is_available():
-        model.to("cuda")
-    else:  # saving a model imports DeepSpeed where it is installed, which would warn that there is no GPU
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    model.train()
-    check_projection(model)
-    return model, stored
-
-
-def learning_rate_at(step: int, steps: int, config: TrainingConfig) -> float:
-    """The learning rate of step 0 … steps-1: linear warm-up, then half a cosine. No step has rate zero.
-
-    (Transformers' schedule starts at zero, so its first step does nothing; with 20 steps that is 5 % of a run.)
-    """
-    warmup = math.ceil(config.warmup_ratio * steps)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / (warmup + 1)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the steps did: tokens seen, seconds taken, mean loss of the last tenth of the steps."""
-
-    tokens: int
-    seconds: float
-    final_loss: float
-
-
-def run_steps(
-    model: PreTrainedModel, examples: list[Example], steps: list[Step], config: TrainingConfig, log: IO[str]
-) -> Outcome:
-    """All optimiser steps; one JSON line each into ``log`` (``tokens`` and ``seconds`` are running totals)."""
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    started = said = time.monotonic()
-    tokens, losses = 0, []
-    for number, step in enumerate(steps, start=1):
-        packs = [[examples[index] for index in indices] for indices in step.packs]
-        rate = learning_rate_at(number - 1, len(steps), config)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        loss = accumulate_gradients(
-            model, packs, packs_per_forward=config.packs_per_forward, precision=config.precision
-        )
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {number}: lower the learning rate ({config.learning_rate})"
-            )
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
-        optimiser.step()
-        optimiser.zero_grad()
-        now = time.monotonic()
-        tokens += sum(len(example.token_ids) for examples in packs for example in examples)
-        losses.append(loss)
-        line = {"step": number, "epoch": step.epoch, "loss": loss, "tokens": tokens, "lr": rate}
-        print(json.dumps({**line, "seconds": round(now - started, 2)}), file=log, flush=True)
-        if number == 1 or number == len(steps) or now - said >= _PROGRESS_SECONDS:
-            said = now
-            left = (now - started) / number * (len(steps) - number)
-            speed = tokens / (now - started)
-            _say(f"step {number}/{len(steps)}  loss {loss:.3f}  {speed:.0f} tokens/s  {left:.0f} s left")
-    last = losses[-max(1, len(losses) // 10) :]
-    return Outcome(tokens, time.monotonic() - started, sum(last) / len(last))
-
-
-@contextmanager
-def appears_whole(folder: Path) -> Iterator[Path]:
-    """A temporary folder that is renamed to ``folder`` when the block ends well: complete or absent."""
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
-    temporary.mkdir(parents=True)
-    yield temporary
-    os.rename(temporary, folder)
-    sync_folder(folder.parent)
-
-
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Safetensors, tokenizer and generation settings, for transformers and vLLM.
-
-    A padding token that is also an end token is taken out of the generation settings: some readers then drop or
-    mask the end of every response, or stop at once.
-    """
-    settings = model.generation_config
-    if settings is not None:
-        ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
-        if settings.pad_token_id in ends:
-            settings.pad_token_id = None
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    if _RANK == 0:
+        print(text, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)  # the threads of gloo and of the shared memory helper do not always survive an orderly end

@@ -11,16 +11,14 @@ from pathlib import Path
 from dartlib.engines import ModelError, load_tokenizer, weights_fingerprint
 from dartlib.files import write_text_atomically
 from dartlib.queries import CHAT, get_template
+from dartlib.training.recipe import Recipe, TrainingError
 
 TRAINING_VERSION = "1"  # raised by hand when the same rows and settings give another student
 CHECKPOINT_FOLDER = "checkpoint"
 LOG_FILE = "training_log.jsonl"
 REPORT_FILE = "training_report.json"  # inside the checkpoint, so that it appears and disappears with it
 PRECISIONS = ("fp32", "bf16")
-
-
-class TrainingError(RuntimeError):
-    """Training cannot start or did not finish; the message says why and what to do."""
+PACKINGS = ("next-fit", "best-fit")
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,9 @@ class TrainingConfig:
     speed and changes results only by rounding. ``seed`` orders the examples, anew in every epoch. Gradients are cut to
     the norm ``max_gradient_norm`` (the paper names none; 1.0 is what its trainer does by default). ``precision``:
     weights and optimiser are always fp32; ``bf16`` computes the matrix products in bf16, as the paper does, and pays
-    off only on hardware made for it. Raises ValueError naming the field that is out of range.
+    off only on hardware made for it. ``packing``: ``next-fit`` fills packs in shuffled order, as the paper does;
+    ``best-fit`` puts each example, longest first, where it leaves the least room. Raises ValueError naming the field
+    that is out of range.
     """
 
     template: str
@@ -48,6 +48,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
     precision: str = "fp32"
+    packing: str = "next-fit"
 
     def __post_init__(self) -> None:
         if self.template != CHAT:  # that one is the base model's: read_examples looks
@@ -62,8 +63,9 @@ class TrainingConfig:
             raise ValueError(f"warmup_ratio is {self.warmup_ratio}: give a share of the steps, 0 or more and below 1")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay is {self.weight_decay}: give 0 or more")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
+        for name, choices in (("precision", PRECISIONS), ("packing", PACKINGS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class TrainingReport:
 
     ``rows`` were trained on in every epoch, ``dropped_rows`` were longer than a pack. ``tokens`` and
     ``supervised_tokens`` count all epochs. ``final_loss`` (nats per supervised token) is the mean over the last tenth
-    of the steps. ``seconds`` is from the child's start until it saves; ``tokens_per_second`` counts the steps alone.
+    of the steps. ``seconds`` is from the child's start until it saves, of the last sitting if there were several;
+    ``tokens_per_second`` counts the steps alone, of all sittings.
     """
 
     steps: int
@@ -87,22 +90,48 @@ class TrainingReport:
     checkpoint: Path
 
 
-def job_digest(dataset: Path, base_model: Path, config: TrainingConfig) -> str:
-    """Identifies a job by its data, settings, prompt and base weights: another digest, another checkpoint.
+@dataclass(frozen=True)
+class Job:
+    """One run: a data set, a folder with the base model, the folder for everything it writes, settings and recipe."""
 
-    Raises TrainingError when one of the two is not there.
-    """
-    if not dataset.is_file():
-        raise TrainingError(f"{dataset}: no such data set; run the synthesis first")
-    if not (base_model / "config.json").is_file():
-        raise TrainingError(f"{base_model}: no config.json here; give a folder with a model in safetensors format")
-    try:
-        weights = weights_fingerprint(base_model)
-    except ModelError as error:
-        raise TrainingError(str(error)) from None
-    template = get_template(config.template, lambda: load_tokenizer(str(base_model)))
-    parts = [json.dumps(asdict(config) | {"template": template.fingerprint}, sort_keys=True), weights]
-    return hashlib.sha256("\n".join(parts).encode() + dataset.read_bytes()).hexdigest()
+    dataset: Path
+    base_model: Path
+    output: Path
+    config: TrainingConfig
+    recipe: Recipe = Recipe()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the student will be."""
+        return self.output / CHECKPOINT_FOLDER
+
+    @property
+    def log_file(self) -> Path:
+        """One JSON line per optimiser step."""
+        return self.output / LOG_FILE
+
+    def digest(self) -> str:
+        """Identifies what is trained: data, settings, prompt, base weights, LoRA. Another digest, another student.
+
+        How many processes share the work is not part of it. Raises TrainingError when a file is not there.
+        """
+        if not self.dataset.is_file():
+            raise TrainingError(f"{self.dataset}: no such data set; run the synthesis first")
+        if not (self.base_model / "config.json").is_file():
+            raise TrainingError(
+                f"{self.base_model}: no config.json here; give a folder with a model in safetensors format"
+            )
+        try:
+            weights = weights_fingerprint(self.base_model)
+        except ModelError as error:
+            raise TrainingError(str(error)) from None
+        with open(self.dataset, "rb") as handle:
+            data = hashlib.file_digest(handle, "sha256").hexdigest()
+        lora = f"lora {self.recipe.lora_rank} {self.recipe.lora_alpha}" if self.recipe.lora_rank else "all weights"
+        settings = json.dumps(asdict(self.config), sort_keys=True)
+        template = get_template(self.config.template, lambda: load_tokenizer(str(self.base_model)))
+        parts = [settings, template.fingerprint, weights, lora, data]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def write_report(checkpoint: Path, report: TrainingReport, job: str) -> None:

@@ -24,13 +24,7 @@ from typing import Any
 import numpy as np
 from _rows import SEED, json_path, report, row
 
-from dartlib.lab import (
-    SimulatedTeacher,
-    calibrated_lengths,
-    calibrated_pass_rates,
-    cut_by_policy,
-    estimate_cost,
-)
+from dartlib.lab import SimulatedTeacher, calibrated_lengths, calibrated_pass_rates, cut_by_policy, estimate_cost
 from dartlib.published import load_published
 from dartlib.records import Counts
 from dartlib.sampling import ConstantPolicy
