@@ -38,7 +38,6 @@ def run_stage(folder: Path, name: str) -> int:
     run = load_run(folder / "run.json")
     stage = run.stage(name)
     place = folder / name
-    place.mkdir(parents=True, exist_ok=True)
     inputs = stage_inputs(stage, folder)
     moved = make_way(stage.name, folder, digest_of(inputs))
     manifest = manifest_of(stage.name, folder)

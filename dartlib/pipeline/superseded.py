@@ -43,7 +43,7 @@ def put_aside(stage: str, folder: Path) -> bool:
     record = folder / stage / "begun.txt"
     now = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     begun = record.read_text(encoding="utf-8")[:16] if record.is_file() else now
-    own = [path for path in (folder / stage).iterdir() if path.name != "lease.json" and not holds_pool(path)]
+    own = [path for path in (folder / stage).glob("*") if path.name != "lease.json" and not holds_pool(path)]
     if {path.name for path in own} <= {"log.txt"}:
         return False
     own += figures_of(stage, folder)
