@@ -199,29 +199,29 @@ def test_content_of_named_files_folders_lists_and_known_sets(toy: Toy, monkeypat
     data.mkdir()
     monkeypatch.setenv("DARTLIB_DATA_DIR", str(data))
     known = "math-test"
-    values: list[Any] = ["own.jsonl", str(problems), "model", ["own.jsonl", "ladder-x"], known]
-    before = [content_of(value) for value in values]
-    assert before == [
-        "own.jsonl",
-        "own.jsonl",
-        {"model": files.content_digest(folder)},
-        ["own.jsonl", "ladder-x"],
-        known,
-    ]
+    values = {"A": "own.jsonl", "B": str(problems), "C": "model", "D": ["own.jsonl", "ladder-x"], "E": known}
+
+    def contents() -> dict[str, Any]:
+        return {name: content_of(value) for name, value in values.items()}
+
+    before = contents()
+    empty = {"model": files.content_digest(folder)}
+    assert before == {**values, "B": "own.jsonl", "C": empty}
     problems.write_text("one")
     (folder / "x.safetensors").write_text("one")
     (data / f"{known}.jsonl").write_text("one")
-    first = [content_of(value) for value in values]
+    first = contents()
     for path in (problems, folder / "x.safetensors", data / f"{known}.jsonl"):
         path.write_text("two")
-    second = [content_of(value) for value in values]
-    told = [f"content of {name} 'own.jsonl'" for name in ("Q0", "Q1")]
-    told += ["content of Q2 'model'", "content of Q3 ['own.jsonl', 'ladder-x']", f"content of Q4 {known!r}"]
-    names = [f"Q{number}" for number in range(len(values))]
-    assert differences(dict(zip(names, first, strict=True)), dict(zip(names, second, strict=True))) == told
-    assert with_fetched(before, second) == second[:2] + [before[2]] + second[3:], (
-        "what came meanwhile, not what changed"
-    )
+    second = contents()
+    assert differences(first, second) == [
+        "content of A 'own.jsonl'",
+        "content of B 'own.jsonl'",
+        "content of C 'model'",
+        "content of D ['own.jsonl', 'ladder-x']",
+        f"content of E {known!r}",
+    ]
+    assert with_fetched(before, second) == {**second, "C": empty}, "what came meanwhile, not what changed"
     assert with_fetched(first, second) == first
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from dartlib.files import REPOSITORY
 from dartlib.pipeline.manifests import hardware, package_versions
-from dartlib.pipeline.notebooks import check_parameters, injected_values, parse_parameters
+from dartlib.pipeline.notebooks import check_parameters, parse_parameters
 from dartlib.processes import git_state
 
 
@@ -41,4 +42,5 @@ def _check_injected() -> None:
     cells: list[str] = shell.user_ns.get("In", []) if shell else []
     for declared, injected in zip(cells, cells[1:], strict=False):
         if injected.startswith("# Parameters\n"):
-            check_parameters(parse_parameters(declared, "this notebook"), injected_values(injected), "this notebook")
+            given = {name: shell.user_ns[name] for name in re.findall(r"^(\w+) = ", injected, re.MULTILINE)}
+            check_parameters(parse_parameters(declared, "this notebook"), given, "this notebook")

@@ -71,12 +71,6 @@ def parse_parameters(source: str, where: str) -> dict[str, Parameter]:
     return {parameter.name: parameter for parameter in parameters}
 
 
-def injected_values(source: str) -> dict[str, Any]:
-    """The values that papermill set in the cell it puts after the parameters cell, ``# Parameters`` and assignments."""
-    targets = [(node.targets[0], node.value) for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    return {name.id: ast.literal_eval(value) for name, value in targets if isinstance(name, ast.Name)}
-
-
 def _parameter(statement: ast.stmt, lines: list[str], where: str) -> Parameter:
     try:
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
@@ -92,15 +86,17 @@ def _parameter(statement: ast.stmt, lines: list[str], where: str) -> Parameter:
     return Parameter(statement.target.id, kind, default, rest.partition("#")[2].strip())
 
 
-def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any], where: str) -> None:
+def check_parameters(
+    declared: Mapping[str, Parameter], given: Mapping[str, Any], where: str, what: str = "parameter"
+) -> None:
     """Raise NotebookError for an unknown name, a value that is no JSON value, or one of another type."""
     for name, value in given.items():
         if name not in declared:
-            raise NotebookError(f"{where}: unknown parameter {name!r}: {did_you_mean(name, declared)}")
-        _check_json(value, f"{where}: parameter {name}")
+            raise NotebookError(f"{where}: unknown {what} {name!r}: {did_you_mean(str(name), declared)}")
+        _check_json(value, f"{where}: {what} {name}")
         kind = declared[name].kind
         if not _matches(value, ast.parse(kind, mode="eval").body):
-            raise NotebookError(f"{where}: parameter {name} is {value!r} ({type(value).__name__}), expected {kind}")
+            raise NotebookError(f"{where}: {what} {name} is {value!r} ({type(value).__name__}), expected {kind}")
 
 
 def _check_json(value: Any, where: str) -> None:
@@ -126,6 +122,8 @@ def _matches(value: Any, kind: ast.expr) -> bool:
             return value is None
         case ast.Subscript(value=ast.Name(id="list"), slice=inner):
             return type(value) is list and all(_matches(part, inner) for part in value)
+        case ast.Name(id="Any"):
+            return True
         case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[_, inner])):
             return type(value) is dict and all(_matches(part, inner) for part in value.values())
         case ast.Name(id="float"):
