@@ -36,10 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        return _complain(f"the disk is full ({error.filename}): free some space and run the same command", EXIT_DISK)
+    except OSError as error:  # also a file system without locks: the message says what to do
+        full = f"the disk is full ({error.filename}): free some space and run the same command"
+        return _complain(full if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error), EXIT_DISK)
 
 
 def _dispatch(options: argparse.Namespace, command: str) -> int:
