@@ -226,13 +226,19 @@ def test_content_of_named_files_folders_lists_and_known_sets(toy: Toy, monkeypat
 
 
 def test_an_edited_problem_file_reruns_what_reads_it(toy: Toy) -> None:
-    (toy.root / "teacher").mkdir()
-    (toy.root / "teacher" / "config.json").write_text("{}")
-    run = toy.run(teacher="teacher")
+    """Named by one parameter of the synthesis, and in a list of the evaluation."""
+    (toy.root / "own.jsonl").write_text("one")
+    (toy.root / "test.jsonl").write_text("one")
+    evaluation = {"BENCHMARKS": ["ladder-arithmetic", "test.jsonl"]}
+    run = toy.run(notebooks={"02_synthesis": {"QUERIES": "own.jsonl"}, "04_evaluation": evaluation})
     toy.complete(run)
-    (toy.root / "teacher" / "config.json").write_text('{"edited": 1}')
+    (toy.root / "own.jsonl").write_text("two")
     assert toy.states(run) == {"02_synthesis": "outdated", **FOLLOWING}
-    assert toy.note(run, "02_synthesis") == "changed: content of MODEL 'teacher'"
+    assert toy.note(run, "02_synthesis") == "changed: content of QUERIES 'own.jsonl'"
+    toy.complete(run)
+    (toy.root / "test.jsonl").write_text("two")
+    assert {name.partition("/")[0] for name in toy.states(run)} == {"04_evaluation", "05_paper_figures"}
+    assert toy.note(run, "04_evaluation/base") == "changed: content of BENCHMARKS ['ladder-arithmetic', 'test.jsonl']"
 
 
 def test_a_shared_pool_that_grows_is_no_change(toy: Toy) -> None:
@@ -274,6 +280,7 @@ def test_manifests_list_all_parameters_and_only_their_own_figures(toy: Toy) -> N
         "MODEL": "embedded",
         "MODEL_NAME": "base",
         "TEMPERATURE": 0.0,
+        "BENCHMARKS": ["ladder-arithmetic"],
         "RUN_FOLDER": "papermill_runs/toy",
         "STAGE_FOLDER": "papermill_runs/toy/04_evaluation/base",
     }

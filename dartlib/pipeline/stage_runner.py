@@ -43,6 +43,7 @@ def run_stage(folder: Path, name: str) -> int:
     manifest = manifest_of(stage.name, folder)
     if manifest and manifest.digest == digest_of(inputs):
         mark_complete(stage.name, folder, manifest.digest)
+        print(f"{name}: complete, {moved or 'nothing that it rests on has changed'}")
         return 0
     for old in ("manifest.json", "failure.json", "metrics.json"):
         (place / old).unlink(missing_ok=True)
