@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 from dartlib import files
 from dartlib.engines import ModelError, resolve_model
 from dartlib.files import content_digest, find_path, replacing, sha256_of, write_text_atomically
+from dartlib.pipeline import interactive
 from dartlib.queries import benchmark_overlaps, load_queries
 from dartlib.records import RecordError
 
@@ -88,6 +89,16 @@ def test_the_rooms_use_this_rule(repository: Path) -> None:
         load_queries("absent.jsonl", split="train", queries_per_level=1, seed=0)
     with pytest.raises(ModelError, match=both):
         resolve_model("absent-model")
+
+
+def test_a_folder_to_write_to_is_found_or_made_in_the_repository(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """POOL_FOLDER may be a pool that lies beside the notebook; a new one comes into the repository."""
+    monkeypatch.setattr(interactive, "REPOSITORY", repository)
+    (repository / "notebooks" / "pool").mkdir()
+    assert interactive.repository_path("pool") == repository / "notebooks" / "pool"
+    assert interactive.repository_path("runs/interactive") == repository / "runs" / "interactive"
 
 
 def complete_run(folder: Path, finished: str, *files: str) -> None:

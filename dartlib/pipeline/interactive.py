@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dartlib.files import REPOSITORY
+from dartlib.files import REPOSITORY, find_path
 from dartlib.pipeline.manifests import hardware, package_versions
 from dartlib.pipeline.notebooks import check_parameters, parse_parameters
 from dartlib.processes import git_state
 
 
 def repository_path(text: str) -> Path:
-    """A file or folder that a notebook writes: relative ones count from the repository's root, wherever it runs.
-
-    What it reads is found by `dartlib.files.find_path`.
-    """
+    """A folder that a notebook writes to: found like any other path, and made in the repository where there is none."""
+    with suppress(FileNotFoundError):
+        return find_path(text)
     return REPOSITORY / Path(text).expanduser()
 
 
