@@ -93,24 +93,18 @@ def check_parameters(
     for name, value in given.items():
         if name not in declared:
             raise NotebookError(f"{where}: unknown {what} {name!r}: {did_you_mean(str(name), declared)}")
-        _check_json(value, f"{where}: {what} {name}")
+        if not _is_json(value):
+            raise NotebookError(f"{where}: {what} {name} is {value!r}: give a JSON value (text, number, list …)")
         kind = declared[name].kind
         if not _matches(value, ast.parse(kind, mode="eval").body):
             raise NotebookError(f"{where}: {what} {name} is {value!r} ({type(value).__name__}), expected {kind}")
 
 
-def _check_json(value: Any, where: str) -> None:
+def _is_json(value: Any) -> bool:
     """Papermill writes values into the notebook as text: only JSON's own types survive that unchanged."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            if type(key) is not str:
-                raise NotebookError(f"{where}: key {key!r} is not text")
-            _check_json(part, where)
-    elif type(value) is list:
-        for part in value:
-            _check_json(part, where)
-    elif value is not None and type(value) not in (str, int, float, bool):
-        raise NotebookError(f"{where} is a {type(value).__name__}: give a JSON value (text, number, list …)")
+    if type(value) is dict:
+        return all(type(key) is str and _is_json(part) for key, part in value.items())
+    return value is None or type(value) in (str, int, float, bool) or type(value) is list and all(map(_is_json, value))
 
 
 def _matches(value: Any, kind: ast.expr) -> bool:

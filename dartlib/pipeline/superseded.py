@@ -53,8 +53,9 @@ def put_aside(stage: str, folder: Path) -> bool:
 
 def figures_of(stage: str, folder: Path) -> list[Path]:
     """The figures in the run folder, with their sidecars, that were drawn by this stage."""
-    sidecars = [path for path in (folder / "figures").glob("*.json") if _stage_of(path) == stage]
-    return [path for sidecar in sidecars for path in sorted(sidecar.parent.glob(f"{sidecar.stem}.*"))]
+    figures = folder / "figures"
+    drawn = [path.stem for path in figures.glob("*.json") if json.loads(path.read_bytes()).get("stage") == stage]
+    return sorted(path for path in figures.glob("*.*") if path.stem in drawn)
 
 
 def made_stages(folder: Path) -> set[str]:
@@ -67,11 +68,6 @@ def made_stages(folder: Path) -> set[str]:
 def mark_complete(stage: str, folder: Path, digest: str) -> None:
     """What tells Snakemake that a stage need not run."""
     write_text_atomically(folder / stage / "complete.txt", f"{digest}\n")
-
-
-def _stage_of(sidecar: Path) -> str:
-    stage: str = json.loads(sidecar.read_text(encoding="utf-8")).get("stage", "")
-    return stage
 
 
 def _move(paths: Iterable[Path], source: Path, target: Path, last: str) -> None:
