@@ -348,6 +348,17 @@ def test_a_move_that_was_cut_short_is_finished_by_the_next_call(
         assert found == expected
 
 
+def test_a_clones_complete_stage_stays_when_it_is_only_checked(toy: Toy) -> None:
+    """A clone has manifests but no begun.txt; a known set fetched meanwhile makes the manifest's digest another one."""
+    run = toy.run()
+    toy.complete(run)
+    wanted = digest_of(stage_inputs(run.stage("03_training/vrt-seed1"), toy.folder))
+    assert make_way("03_training/vrt-seed1", toy.folder, wanted) == ""
+    (toy.folder / "03_training/vrt-seed1/begun.txt").write_text("before the set was fetched")
+    assert make_way("03_training/vrt-seed1", toy.folder, wanted) == ""
+    assert toy.states(run) == {}
+
+
 def test_put_aside_leaves_a_folder_with_nothing_but_pools(tmp_path: Path) -> None:
     (tmp_path / "s" / "temperature" / "s1").mkdir(parents=True)
     (tmp_path / "s" / "temperature" / "s1" / "setting.json").write_text("{}")
