@@ -46,12 +46,8 @@ class Lease:
             ) from error
         except OSError as error:
             self._handle.close()
-            raise OSError(
-                error.errno,
-                f"{error.strerror}: this file system cannot lock files, which keeps two runs apart: put "
-                "the folder on another one",
-                str(folder),
-            ) from error
+            why = f"{error.strerror}: this file system cannot lock files, which keeps two runs apart: use another one"
+            raise OSError(error.errno, why, str(folder)) from error
         self._holder = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -102,13 +98,11 @@ class Lease:
         self._handle.flush()
 
     def _keep_beating(self) -> None:
-        told = ""
+        told = False
         while not self._stop.wait(HEARTBEAT_SECONDS):
             try:
                 self._beat()
             except OSError as error:  # the disk may be full for a while: go on trying
-                if str(error) != told:
-                    print(
-                        f"{self._path}: no heartbeat ({error}): another machine may take this folder", file=sys.stderr
-                    )
-                told = str(error)
+                if not told:
+                    print(f"{self._path}: no heartbeat ({error}), so another machine may start here", file=sys.stderr)
+                told = True

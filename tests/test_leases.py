@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import subprocess
 import sys
@@ -42,3 +44,36 @@ def test_a_fresh_heartbeat_of_another_machine_refuses_and_an_old_one_does_not(tm
     monkeypatch.setattr(leases, "STALE_SECONDS", 0.0)
     time.sleep(0.01)
     Lease(tmp_path, "second").release()
+
+
+def test_a_file_system_without_locks_is_named_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(handle: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(OSError, match="No locks available: this file system cannot lock files") as caught:
+        Lease(tmp_path, "sampling")
+    assert caught.value.errno == errno.ENOLCK and caught.value.filename == str(tmp_path)
+
+
+def test_a_failed_heartbeat_is_told_once_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beat, calls = Lease._beat, 0
+
+    def full(lease: Lease) -> None:
+        nonlocal calls
+        calls += 1
+        if 1 < calls < 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        beat(lease)
+
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(Lease, "_beat", full)
+    with Lease(tmp_path, "sampling"):
+        deadline = time.monotonic() + 10
+        while calls < 7 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert calls >= 7, "it went on"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "lease.json: no heartbeat (" in line and "No space left on device" in line

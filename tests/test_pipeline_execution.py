@@ -24,6 +24,7 @@ from dartlib.pipeline.execution import (
     ExecutionFailure,
     end_marked_processes,
     execute,
+    scrub,
 )
 from dartlib.pipeline.notebooks import NotebookError
 
@@ -121,3 +122,25 @@ def test_marked_processes_are_ended_even_if_they_ignore_term() -> None:
         marked.kill()
         other.wait()
         marked.wait()
+
+
+@pytest.mark.parametrize(
+    ("home", "text", "expected"),
+    [
+        ("/srv/ann", "see /srv/ann/data and /srv/ann.", "see ~/data and ~."),
+        ("/srv/ann", "file:///srv/ann/x and '/srv/ann'", "file://~/x and '~'"),
+        (
+            "/srv/ann",
+            "/srv/anna /mnt/srv/ann /srv/ann-2 /srv/ann.old",
+            "/srv/anna /mnt/srv/ann /srv/ann-2 /srv/ann.old",
+        ),
+        ("/", "1/2 of /tmp/x", "1/2 of /tmp/x"),
+        ("/srv/ann", f"{REPOSITORY}/a/b {REPOSITORY} {REPOSITORY}x", f"a/b . {REPOSITORY}x"),
+    ],
+)
+def test_only_whole_paths_of_this_machine_are_cut_out(
+    monkeypatch: pytest.MonkeyPatch, home: str, text: str, expected: str
+) -> None:
+    """A service account's home is often the root folder, which stands in every text."""
+    monkeypatch.setenv("HOME", home)
+    assert scrub(text) == expected

@@ -274,6 +274,8 @@ def test_leftovers_of_a_dead_coordinator_are_ended(tiny: TinyRepository) -> None
         (["run", "toy", "--run", "../x"], "run name '../x': use small letters, digits and hyphens only"),
         (["run", "toy", "--set", "disk_gb=1000000"], "needs 1,000,000.0 GB free for"),
         (["status", "toy"], "toy: no run.json in this folder; `dartlib run` makes one"),
+        (["status", "toy", "--run", "other"], "other: no run.json in this folder; `dartlib run` makes one"),
+        (["run", "toy", "--run", "newest"], "and not 'newest'"),
     ],
 )
 def test_bad_input_is_one_line_and_starts_nothing(tiny: TinyRepository, arguments: list[str], message: str) -> None:
@@ -281,6 +283,24 @@ def test_bad_input_is_one_line_and_starts_nothing(tiny: TinyRepository, argument
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1 and message in done.stderr
     assert not tiny.run_folder.exists()
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "status"])
+def test_options_are_the_same_everywhere_and_never_guessed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """--ru is neither --run nor --runs; --run means the run's name wherever a run is meant."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main([command, "smoke", "--ru", "x"])
+    assert caught.value.code == 2 and "unrecognized arguments: --ru x" in capsys.readouterr().err
+    assert cli._parser().parse_args([command, "smoke", "--run", "x"]).run == "x"
+
+
+def test_a_plan_with_too_many_ladder_queries_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["plan", "smoke", "--runs", str(tmp_path), "--set", "02_synthesis.QUERIES_PER_LEVEL=100000"]
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "synthesis: cost unknown (level 1 of ladder 'arithmetic' has" in out and "100000 were asked for" in out
+    assert cli.main(arguments[:4]) == 0
+    assert "synthesis: 50 queries, 400 to 2,000 trials, at most 128,000 new tokens" in capsys.readouterr().out
 
 
 def test_full_disk_is_one_clear_line(

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dartlib.processes import start_child
+from dartlib import processes
+from dartlib.processes import git_state, output_of, start_child
 
 # A command with a child and a grandchild in another session, all deaf to TERM; it writes their process ids.
 STUBBORN_FAMILY = """
@@ -122,3 +123,24 @@ def test_kill_9_of_the_supervisor_does_not_free_the_command(tmp_path: Path) -> N
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait(5) == 128 + 9
     assert wait_until(lambda: not alive(pid), 2)
+
+
+def test_a_command_that_hangs_or_cannot_run_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As nvidia-smi with a stuck driver, or git on a dead network disk: its child holds the pipe and ignores TERM."""
+    for name, text in {
+        "nvidia-smi": "#!/bin/sh\ntrap '' TERM\nsleep 60 &\nsleep 60\n",
+        "git": "#!/bin/sh\nsleep 60\n",
+        "broken": "\x7fELF not a program",
+        "failing": "#!/bin/sh\necho half\nexit 3\n",
+        "good": "#!/bin/sh\necho ' answer '\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(processes, "ANSWER_SECONDS", 0.3)
+    started = time.monotonic()
+    assert [output_of([name]) for name in ("nvidia-smi", "absent", "broken", "failing", "good")] == [None] * 4 + [
+        "answer"
+    ]
+    assert git_state(tmp_path) == ("unknown", False)
+    assert time.monotonic() - started < 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from nbclient import NotebookClient
 from notebook_rules import lint_notebook
 from papermill import inspect_notebook
 from tiny_repository import FOLDERS, notebook
@@ -25,6 +27,7 @@ from dartlib.pipeline.stages import build_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = [REPOSITORY / "notebooks" / f"{name}.ipynb" for name in NOTEBOOK_NAMES]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 WRITES_METRICS = 'open("metrics.json", "w").close()'
 
 
@@ -68,6 +71,39 @@ def test_stripping_keeps_tags_and_ids(tmp_path: Path) -> None:
     assert [cell.id for cell in stripped.cells] == [cell.id for cell in node.cells]
     assert stripped.cells[1].metadata.tags == ["parameters"]
     assert stripped.cells[3].outputs == [] and stripped.cells[3].execution_count is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["01_bias_analysis", "05_paper_figures"])
+def test_a_reader_opens_a_notebook_and_runs_all(tmp_path: Path, name: str) -> None:
+    """As in JupyterLab, whose kernels start in notebooks/: the newest complete run is read, and named at the top."""
+    node = nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4)
+    parameters = node.cells[1]
+    parameters.source = parameters.source.replace("papermill_runs/interactive", str(tmp_path))  # where it may write
+    started_in = {"metadata": {"path": str(REPOSITORY / "notebooks")}}
+    NotebookClient(node, kernel_name="python3", resources=started_in).execute()
+    derived = next(cell for cell in node.cells[2:] if cell.cell_type == "code").outputs[0].text
+    assert re.search(r"^run: papermill_runs/[a-z0-9-]+, the newest complete one \(finished 20", derived, re.MULTILINE)
+    assert (tmp_path / name / "metrics.json").is_file() and list((tmp_path / "figures").glob("*.png"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["-p", "TRAILS", "8"], "this notebook: unknown parameter 'TRAILS': did you mean 'TRIALS'?"),
+        (["-p", "TRIALS", "many"], "this notebook: parameter TRIALS is 'many' (str), expected int"),
+        (["-p", "TRIALS", "8"], ""),
+    ],
+)
+def test_plain_papermill_stops_at_a_misspelt_parameter(tmp_path: Path, option: list[str], message: str) -> None:
+    """Papermill itself lets it through: the first derived cell does not."""
+    node = nbformat.read(REPOSITORY / "notebooks" / "00_start_here.ipynb", 4)
+    del node.cells[4:]
+    nbformat.write(node, tmp_path / "in.ipynb")
+    command = [sys.executable, "-m", "papermill", str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb"), *option]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == (message == "") and message in done.stderr
 
 
 def lint(tmp_path: Path, node: nbformat.NotebookNode) -> list[str]:

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from importlinter.cli import lint_imports
 
+from dartlib.files import RUNS
+from dartlib.records import Manifest, read_manifest
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOMS = (
     "queries",
@@ -123,3 +126,14 @@ def test_nothing_in_the_package_evaluates_text() -> None:
         if pattern.search(path.read_text())
     }
     assert users <= allowed
+
+
+def test_committed_manifests_come_from_one_clean_commit() -> None:
+    """So that every number can be made again. Manifests without a digest were made before this was asked of them."""
+    runs: dict[str, list[Manifest]] = {}
+    for path in committed():
+        if path.name == "manifest.json":
+            runs.setdefault(path.relative_to(RUNS).parts[0], []).append(read_manifest(path))
+    made = {run: [each for each in manifests if each.digest] for run, manifests in runs.items()}
+    assert [f"{run}/{each.stage}" for run, manifests in made.items() for each in manifests if each.git_dirty] == []
+    assert all(len({each.git_commit for each in manifests}) <= 1 for manifests in made.values())

@@ -43,6 +43,7 @@ PARAMETERS = {
     "02_synthesis": [
         'ENGINE: str = "auto"  # engine',
         'MODEL: str = "embedded"  # teacher',
+        'QUERIES: str = "ladder-arithmetic"  # a ladder or a file',
         "SAMPLING_SEED: int = 0  # seed",
         'STRATEGIES: list[str] = ["vrt"]  # strategies',
         "UNIFORM_QUOTA: int = 4  # correct responses per query",
@@ -60,6 +61,7 @@ PARAMETERS = {
         'MODEL_NAME: str = "base"  # its name',
         "TEMPERATURE: float = 0.0  # of sampling",
         'TRAINING_SET: str = ""  # its data',
+        'BENCHMARKS: list = ["ladder-arithmetic"]  # ladders or files',
     ],
     "05_paper_figures": [],
 }

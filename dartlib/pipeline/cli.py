@@ -12,9 +12,10 @@ from pathlib import Path
 
 from dartlib.files import RUNS
 from dartlib.leases import LeaseHeld
+from dartlib.pipeline.execution import scrub
 from dartlib.pipeline.notebooks import NotebookError
 from dartlib.pipeline.profiles import ProfileError, load_profile
-from dartlib.pipeline.stages import from_repository, run_folder
+from dartlib.pipeline.stages import run_folder
 from dartlib.records import RecordError
 
 EXIT_BAD_INPUT = 2
@@ -24,9 +25,10 @@ EXIT_DISK = 4
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. A wrong input is one line on stderr and code 2, never a traceback."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(words)
     try:
-        return _dispatch(options)
+        return _dispatch(options, scrub(shlex.join(["dartlib", *words])))
     except LeaseHeld as error:
         return _complain(str(error), EXIT_IN_USE)
     except (ProfileError, NotebookError, RecordError) as error:
@@ -34,13 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        return _complain(f"the disk is full ({error.filename}): free some space and run the same command", EXIT_DISK)
+    except OSError as error:  # also a file system without locks: the message says what to do
+        full = f"the disk is full ({error.filename}): free some space and run the same command"
+        return _complain(full if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error), EXIT_DISK)
 
 
-def _dispatch(options: argparse.Namespace) -> int:
+def _dispatch(options: argparse.Namespace, command: str) -> int:
     # Imported where used: `status` answers at once.
     if options.command == "stage":
         from dartlib.pipeline.stage_runner import run_stage
@@ -73,7 +74,6 @@ def _dispatch(options: argparse.Namespace) -> int:
         return show_plan(options.profile, run_name=options.run, runs=options.runs, settings=settings)
     from dartlib.pipeline.run import run_profile
 
-    command = _command_line(options)
     return run_profile(options.profile, run_name=options.run, runs=options.runs, settings=settings, command=command)
 
 
@@ -144,16 +144,6 @@ def _compare(paths: Sequence[Path], unlike: bool, paper_rows: str) -> int:
             print(f"\n{title}\n{table.round(4).to_string(index=title == titles[-1])}")
     print("", *found.notes, sep="\n")
     return 0
-
-
-def _command_line(options: argparse.Namespace) -> str:
-    """The command that repeats this run."""
-    parts = ["dartlib", "run", options.profile]
-    parts += ["--run", options.run] if options.run else []
-    parts += ["--engine", options.engine] if options.engine else []
-    parts += [part for setting in options.set for part in ("--set", setting)]
-    parts += ["--runs", from_repository(options.runs)] if options.runs != RUNS else []
-    return shlex.join(parts)
 
 
 def _complain(message: str, code: int) -> int:

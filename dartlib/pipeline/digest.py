@@ -99,13 +99,10 @@ def content_of(value: Any) -> Any:
     return Path(value).name if os.path.isabs(value) else value
 
 
-def with_fetched(before: Any, now: Any) -> Any:
-    """What `stage_inputs` listed before a stage ran, with the content of what the stage itself fetched meanwhile."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        return {name: with_fetched(value, now.get(name)) for name, value in before.items()}
-    if isinstance(before, list) and isinstance(now, list):
-        return [with_fetched(*pair) for pair in zip(before, now, strict=True)] if len(before) == len(now) else before
-    return now if isinstance(before, str) and isinstance(now, dict) else before
+def with_fetched(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What `stage_inputs` listed before a stage ran, with the content of known sets that it fetched meanwhile."""
+    fetched = {name: value for name, value in now.items() if _without_digests(value) == before.get(name)}
+    return {**before, **fetched}
 
 
 def holds_pool(path: Path) -> bool:

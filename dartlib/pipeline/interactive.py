@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dartlib.files import REPOSITORY
+from dartlib.files import REPOSITORY, find_path
 from dartlib.pipeline.manifests import hardware, package_versions
-from dartlib.pipeline.notebooks import check_parameters, injected_values, parse_parameters
+from dartlib.pipeline.notebooks import check_parameters, parse_parameters
 from dartlib.processes import git_state
 
 
 def repository_path(text: str) -> Path:
-    """A file or folder that a notebook writes: relative ones count from the repository's root, wherever it runs.
-
-    What it reads is found by `dartlib.files.find_path`.
-    """
+    """A folder that a notebook writes to: found like any other path, and made in the repository where there is none."""
+    with suppress(FileNotFoundError):
+        return find_path(text)
     return REPOSITORY / Path(text).expanduser()
 
 
@@ -41,4 +42,5 @@ def _check_injected() -> None:
     cells: list[str] = shell.user_ns.get("In", []) if shell else []
     for declared, injected in zip(cells, cells[1:], strict=False):
         if injected.startswith("# Parameters\n"):
-            check_parameters(parse_parameters(declared, "this notebook"), injected_values(injected), "this notebook")
+            given = {name: shell.user_ns[name] for name in re.findall(r"^(\w+) = ", injected, re.MULTILINE)}
+            check_parameters(parse_parameters(declared, "this notebook"), given, "this notebook")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 from collections.abc import Mapping
@@ -38,14 +39,14 @@ def build_manifest(
     return Manifest(
         stage=stage.name,
         status="complete",
-        parameters={name: _scrubbed(value, folder) for name, value in parameters.items()},
+        parameters=json.loads(scrub(json.dumps(parameters).replace(str(folder), "."))),
         git_commit=commit,
         git_dirty=dirty,
         versions=package_versions(),
         hardware=hardware(),
         seeds={name.lower(): value for name, value in parameters.items() if name.endswith("SEED")},
         inputs=inputs,
-        outputs={relative(path, folder): sha256_of(path) for path in _outputs(stage, folder)},
+        outputs={path.relative_to(folder).as_posix(): sha256_of(path) for path in _outputs(stage, folder)},
         started=utc_time(started),
         finished=utc_time(finished),
         seconds=round(finished - started, 1),
@@ -63,23 +64,6 @@ def _outputs(stage: Stage, folder: Path) -> list[Path]:
     own = {"manifest.json", "failure.json", "begun.txt", "complete.txt", "log.txt", "lease.json"}
     files = [path for path in (folder / stage.name).rglob("*") if path.is_file() and path.name not in own]
     return sorted([*files, *figures_of(stage.name, folder)])
-
-
-def relative(path: Path, folder: Path) -> str:
-    """A path relative to the run folder, else to the repository, else its name alone."""
-    for root in (folder, REPOSITORY):
-        if path.is_relative_to(root):
-            return str(path.relative_to(root))
-    return path.name
-
-
-def _scrubbed(value: Any, folder: Path) -> Any:
-    """``value`` with paths of this machine cut out of every text."""
-    if isinstance(value, str):
-        return scrub(value.replace(str(folder), "."))
-    if isinstance(value, Mapping):
-        return {key: _scrubbed(part, folder) for key, part in value.items()}
-    return [_scrubbed(part, folder) for part in value] if isinstance(value, list) else value
 
 
 def package_versions() -> dict[str, str]:

@@ -71,12 +71,6 @@ def parse_parameters(source: str, where: str) -> dict[str, Parameter]:
     return {parameter.name: parameter for parameter in parameters}
 
 
-def injected_values(source: str) -> dict[str, Any]:
-    """The values that papermill set in the cell it puts after the parameters cell, ``# Parameters`` and assignments."""
-    targets = [(node.targets[0], node.value) for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    return {name.id: ast.literal_eval(value) for name, value in targets if isinstance(name, ast.Name)}
-
-
 def _parameter(statement: ast.stmt, lines: list[str], where: str) -> Parameter:
     try:
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
@@ -92,29 +86,25 @@ def _parameter(statement: ast.stmt, lines: list[str], where: str) -> Parameter:
     return Parameter(statement.target.id, kind, default, rest.partition("#")[2].strip())
 
 
-def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any], where: str) -> None:
+def check_parameters(
+    declared: Mapping[str, Parameter], given: Mapping[str, Any], where: str, what: str = "parameter"
+) -> None:
     """Raise NotebookError for an unknown name, a value that is no JSON value, or one of another type."""
     for name, value in given.items():
         if name not in declared:
-            raise NotebookError(f"{where}: unknown parameter {name!r}: {did_you_mean(name, declared)}")
-        _check_json(value, f"{where}: parameter {name}")
+            raise NotebookError(f"{where}: unknown {what} {name!r}: {did_you_mean(str(name), declared)}")
+        if not _is_json(value):
+            raise NotebookError(f"{where}: {what} {name} is {value!r}: give a JSON value (text, number, list …)")
         kind = declared[name].kind
         if not _matches(value, ast.parse(kind, mode="eval").body):
-            raise NotebookError(f"{where}: parameter {name} is {value!r} ({type(value).__name__}), expected {kind}")
+            raise NotebookError(f"{where}: {what} {name} is {value!r} ({type(value).__name__}), expected {kind}")
 
 
-def _check_json(value: Any, where: str) -> None:
+def _is_json(value: Any) -> bool:
     """Papermill writes values into the notebook as text: only JSON's own types survive that unchanged."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            if type(key) is not str:
-                raise NotebookError(f"{where}: key {key!r} is not text")
-            _check_json(part, where)
-    elif type(value) is list:
-        for part in value:
-            _check_json(part, where)
-    elif value is not None and type(value) not in (str, int, float, bool):
-        raise NotebookError(f"{where} is a {type(value).__name__}: give a JSON value (text, number, list …)")
+    if type(value) is dict:
+        return all(type(key) is str and _is_json(part) for key, part in value.items())
+    return value is None or type(value) in (str, int, float, bool) or type(value) is list and all(map(_is_json, value))
 
 
 def _matches(value: Any, kind: ast.expr) -> bool:
@@ -126,6 +116,8 @@ def _matches(value: Any, kind: ast.expr) -> bool:
             return value is None
         case ast.Subscript(value=ast.Name(id="list"), slice=inner):
             return type(value) is list and all(_matches(part, inner) for part in value)
+        case ast.Name(id="Any"):
+            return True
         case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[_, inner])):
             return type(value) is dict and all(_matches(part, inner) for part in value.values())
         case ast.Name(id="float"):

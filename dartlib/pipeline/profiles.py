@@ -7,14 +7,15 @@ it knows neither run folders nor which parameters a notebook has (see stages and
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from dartlib.files import RUNS
+from dartlib.pipeline.notebooks import NotebookError, Parameter, check_parameters
 from dartlib.records import STRATEGIES, did_you_mean
 
 PROFILES = RUNS / "profiles"
@@ -46,16 +47,11 @@ class Profile:
     teacher: str
     base_model: str
     sampling_seed: int
-    training_seeds: tuple[int, ...]
-    strategies: tuple[str, ...]
+    training_seeds: list[int]
+    strategies: list[str]
     disk_gb: float
     cell_timeout_minutes: float
-    notebooks: Mapping[str, Mapping[str, Any]]
-
-
-_PLAIN_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int)}
-_KINDS = {"str": "text", "int": "an integer", "float": "a number", "tuple[int, ...]": "a list of integers"}
-_KINDS |= {"tuple[str, ...]": "a list of texts"}
+    notebooks: dict[str, dict[str, Any]]
 
 
 def load_profile(name_or_path: str) -> Profile:
@@ -77,26 +73,23 @@ def load_profile(name_or_path: str) -> Profile:
 
 def check_profile(values: Any, where: str) -> Profile:
     """Build a Profile from parsed YAML; ``where`` is named in errors."""
-    if not isinstance(values, Mapping):
+    if not isinstance(values, dict):
         raise ProfileError(f"{where}: a profile is a mapping of keys to values")
-    known = {field.name: str(field.type) for field in fields(Profile)}
-    for key in values:
-        if key not in known:
-            raise ProfileError(f"{where}: unknown key {key!r}: {did_you_mean(str(key), known)}")
-    missing = [key for key in known if key not in values]
-    if missing:
+    known = {field.name: Parameter(field.name, str(field.type), None, "") for field in fields(Profile)}
+    try:
+        check_parameters(known, values, where, "key")
+    except NotebookError as error:
+        raise ProfileError(str(error)) from None
+    if missing := [key for key in known if key not in values]:
         raise ProfileError(f"{where}: missing key {missing[0]!r}")
-    checked = {key: _checked(values[key], kind, f"{where}: {key}") for key, kind in known.items() if key != "notebooks"}
-    profile = Profile(**checked, notebooks=_checked_notebooks(values["notebooks"], where))
+    profile = Profile(**values)
     _check_values(profile, where)
     return profile
 
 
 def with_overrides(profile: Profile, settings: Collection[str]) -> Profile:
     """The profile with ``--set`` options applied: KEY=value or NOTEBOOK.PARAMETER=value, values read as YAML."""
-    values: dict[str, Any] = {field.name: getattr(profile, field.name) for field in fields(Profile)}
-    values |= {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
-    values["notebooks"] = {name: dict(parameters) for name, parameters in profile.notebooks.items()}
+    values = asdict(profile)
     for setting in settings:
         target, equals, text = setting.partition("=")
         notebook, dot, parameter = target.partition(".")
@@ -113,29 +106,10 @@ def with_overrides(profile: Profile, settings: Collection[str]) -> Profile:
     return check_profile(values, f"{profile.name} with --set")
 
 
-def _checked(value: Any, kind: str, where: str) -> Any:
-    """``value`` if it is of ``kind`` (a field annotation of Profile), lists as tuples."""
-    inner = re.fullmatch(r"tuple\[(\w+), \.\.\.\]", kind)
-    parts = value if inner and isinstance(value, list) else [value]
-    wanted = _PLAIN_TYPES[inner.group(1) if inner else kind]
-    right = all(isinstance(part, wanted) and not isinstance(part, bool) for part in parts)
-    if not right or (inner and not isinstance(value, list)):
-        raise ProfileError(f"{where} is {value!r}, expected {_KINDS[kind]}")
-    return tuple(value) if inner else value
-
-
-def _checked_notebooks(value: Any, where: str) -> Mapping[str, Mapping[str, Any]]:
-    if not isinstance(value, Mapping):
-        raise ProfileError(f"{where}: notebooks is a mapping of notebook names to parameters")
-    for name, parameters in value.items():
-        if name not in NOTEBOOK_NAMES:
-            raise ProfileError(f"{where}: unknown notebook {name!r}: {did_you_mean(str(name), NOTEBOOK_NAMES)}")
-        if not isinstance(parameters, Mapping):
-            raise ProfileError(f"{where}: notebooks.{name} is a mapping of parameters to values")
-    return value
-
-
 def _check_values(profile: Profile, where: str) -> None:
+    for name in profile.notebooks:
+        if name not in NOTEBOOK_NAMES:
+            raise ProfileError(f"{where}: unknown notebook {name!r}: {did_you_mean(name, NOTEBOOK_NAMES)}")
     for strategy in profile.strategies:
         if strategy not in STRATEGIES:
             raise ProfileError(f"{where}: unknown strategy {strategy!r}: {did_you_mean(strategy, STRATEGIES)}")

@@ -38,12 +38,12 @@ def run_stage(folder: Path, name: str) -> int:
     run = load_run(folder / "run.json")
     stage = run.stage(name)
     place = folder / name
-    place.mkdir(parents=True, exist_ok=True)
     inputs = stage_inputs(stage, folder)
     moved = make_way(stage.name, folder, digest_of(inputs))
     manifest = manifest_of(stage.name, folder)
     if manifest and manifest.digest == digest_of(inputs):
         mark_complete(stage.name, folder, manifest.digest)
+        print(f"{name}: complete, {moved or 'nothing that it rests on has changed'}")
         return 0
     for old in ("manifest.json", "failure.json", "metrics.json"):
         (place / old).unlink(missing_ok=True)

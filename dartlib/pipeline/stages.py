@@ -102,7 +102,9 @@ def _stages(profile: Profile) -> Iterator[Stage]:
         wired = {"BASE_MODEL": profile.base_model, "SEED": seed}
         files = {"DATASET": f"02_synthesis/datasets/{strategy}.parquet"}
         yield stage(f"03_training/{student}", wired, needs=("02_synthesis",), files=files)
-    engine = _evaluation_engine(profile)
+    # A teacher's server does not serve the students; the profile may name an engine of the evaluation's own.
+    engine = {"ENGINE": "auto" if profile.engine.startswith("http") else profile.engine}
+    engine = {} if "ENGINE" in profile.notebooks.get("04_evaluation", {}) else engine
     yield stage("04_evaluation/base", {**engine, "MODEL": profile.base_model, "MODEL_NAME": "base"})
     for student, (strategy, _) in students.items():
         training = f"03_training/{student}"
@@ -128,13 +130,6 @@ def _from_here(value: Any) -> Any:
     with suppress(FileNotFoundError):
         return from_repository(find_path(value))
     return value
-
-
-def _evaluation_engine(profile: Profile) -> dict[str, str]:
-    """The profile's engine, unless it names one for the evaluation; a teacher's server does not serve the students."""
-    if "ENGINE" in profile.notebooks.get("04_evaluation", {}):
-        return {}
-    return {"ENGINE": "auto" if profile.engine.startswith("http") else profile.engine}
 
 
 def parameters_of(stage: Stage, folder: Path) -> dict[str, Any]:

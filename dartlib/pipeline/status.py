@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from dartlib.pipeline.digest import differences, manifest_of, stage_inputs
-from dartlib.pipeline.manifests import relative
 from dartlib.pipeline.stages import Run, Stage, load_run
 
 
@@ -60,7 +59,7 @@ def _stage_state(stage: Stage, folder: Path, earlier: Mapping[str, tuple[str, st
         state = "incomplete" if failure["kind"] == "incomplete" else "failed"
         return state, f"{failure['kind']}{cell}: {failure['error'].splitlines()[0]}"
     begun = any(path.name not in ("log.txt", "begun.txt") for path in place.glob("*"))
-    return ("partial", f"see {relative(place / 'log.txt', folder)}") if begun else ("missing", "not made yet")
+    return ("partial", f"see {stage.name}/log.txt") if begun else ("missing", "not made yet")
 
 
 def failures(run: Run, folder: Path) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dartlib.files import write_text_atomically
-from dartlib.pipeline.digest import holds_pool
+from dartlib.pipeline.digest import holds_pool, manifest_of
 
 SUPERSEDED = "superseded"
 
@@ -23,13 +23,12 @@ def make_way(stage: str, folder: Path, digest: str) -> str:
     Earlier results go to ``superseded/``, those of ``digest`` come back from there. A move that was cut short is
     finished by the next call.
     """
-    record, waiting = folder / stage / "begun.txt", folder / SUPERSEDED / digest[:16]
-    said = ""
-    if not record.is_file() or record.read_text(encoding="utf-8").strip() != digest:
+    waiting, said = folder / SUPERSEDED / digest[:16], ""
+    if _begun(stage, folder) != digest:
         if put_aside(stage, folder):
             said = f"what it rests on has changed: its earlier results wait in {SUPERSEDED}/\n"
-        write_text_atomically(record, f"{digest}\n")
-    _move([*waiting.glob(f"{stage}/*"), *waiting.glob("figures/*")], waiting, folder, last="manifest.json")
+        write_text_atomically(folder / stage / "begun.txt", f"{digest}\n")
+    _move([*waiting.glob(f"{stage}/*"), *waiting.glob("figures/*")], waiting, folder)
     for empty in sorted(waiting.rglob("*"), reverse=True):
         empty.rmdir()
     if waiting.is_dir():
@@ -40,21 +39,20 @@ def make_way(stage: str, folder: Path, digest: str) -> str:
 
 def put_aside(stage: str, folder: Path) -> bool:
     """Move a stage's results, and figures, to ``superseded/``; False when there is nothing but pools and a log."""
-    record = folder / stage / "begun.txt"
-    now = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    begun = record.read_text(encoding="utf-8")[:16] if record.is_file() else now
-    own = [path for path in (folder / stage).iterdir() if path.name != "lease.json" and not holds_pool(path)]
+    begun = _begun(stage, folder)[:16] or time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    own = [path for path in (folder / stage).glob("*") if path.name != "lease.json" and not holds_pool(path)]
     if {path.name for path in own} <= {"log.txt"}:
         return False
     own += figures_of(stage, folder)
-    _move(own, folder, folder / SUPERSEDED / begun, last="begun.txt")
+    _move(own, folder, folder / SUPERSEDED / begun)
     return True
 
 
 def figures_of(stage: str, folder: Path) -> list[Path]:
     """The figures in the run folder, with their sidecars, that were drawn by this stage."""
-    sidecars = [path for path in (folder / "figures").glob("*.json") if _stage_of(path) == stage]
-    return [path for sidecar in sidecars for path in sorted(sidecar.parent.glob(f"{sidecar.stem}.*"))]
+    figures = folder / "figures"
+    drawn = [path.stem for path in figures.glob("*.json") if json.loads(path.read_bytes()).get("stage") == stage]
+    return sorted(path for path in figures.glob("*.*") if path.stem in drawn)
 
 
 def made_stages(folder: Path) -> set[str]:
@@ -69,13 +67,17 @@ def mark_complete(stage: str, folder: Path, digest: str) -> None:
     write_text_atomically(folder / stage / "complete.txt", f"{digest}\n")
 
 
-def _stage_of(sidecar: Path) -> str:
-    stage: str = json.loads(sidecar.read_text(encoding="utf-8")).get("stage", "")
-    return stage
+def _begun(stage: str, folder: Path) -> str:
+    """The digest of what is in the stage's folder; that of its manifest where it has one, as in a clone."""
+    manifest, record = manifest_of(stage, folder), folder / stage / "begun.txt"
+    if manifest and manifest.digest:
+        return manifest.digest
+    return record.read_text(encoding="utf-8").strip() if record.is_file() else ""
 
 
-def _move(paths: Iterable[Path], source: Path, target: Path, last: str) -> None:
-    for path in sorted(paths, key=lambda path: (path.name == last, path)):
+def _move(paths: Iterable[Path], source: Path, target: Path) -> None:
+    """Move files and folders from one run's layout into another; what says whose they are comes last."""
+    for path in sorted(paths, key=lambda path: (path.name == "begun.txt", path.name == "manifest.json", path)):
         place = target / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         path.rename(place)
