@@ -13,7 +13,8 @@ import sympy
 from grading_hostile import CANARY, hostile_answers
 from sympy.parsing import sympy_parser
 
-from dartlib.grading import GradingPool, symbolic
+from dartlib.grading import GradingPool
+from dartlib.grading.equality import symbolic
 from dartlib.grading.equality.comparison import compare_fast, compare_symbolic
 from dartlib.grading.explanation import RULES
 from dartlib.records import Query, Verdict
