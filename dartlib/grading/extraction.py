@@ -55,6 +55,7 @@ _DENIED = re.compile(r"(?:\bnot|n't|\bnever|≠|\\ne)\s+(?:\w+\s+)?$", re.I)
 _SENTENCES = re.compile(r"[a-z\d)$][.!?]\s+[A-Z]")
 _STATEMENT = re.compile(r"\bstatement\s+is\s+(?:therefore\s+|thus\s+)?[*_]*(true|false)\b", re.I)
 _REASON = re.compile(r"(?:,\s+as|,?\s+\(?(?:because|since|which|where|so that))\b.*", re.I | re.DOTALL)
+_CONCLUDES = re.compile(r"[.?]\s[^\n]{0,2000}?\b(?:Therefore|Thus|Hence|So)\b[^\n]*\d")
 _PRELUDE = re.compile(
     r"(?:the|an?|simply|just|equal|exactly|[a-z]{4,12})(?:\s+[a-z]{1,12}){0,4}\s+(?=\$|\\\(|\\boxed)", re.I
 )
@@ -125,6 +126,8 @@ def _display(text: str, end: int, start: int) -> Span:
     for opening, closing in (("\\[", "\\]"), ("$$", "$$")):
         if text.startswith(opening, start) and (found := text.find(closing, start + 2, start + MAX_ANSWER)) >= end:
             return found + 2, start
+    if _REASON.search(text, start, end) and _CONCLUDES.match(text, end):  # the reason may end in another answer
+        return text.find("\n", end) if "\n" in text[end : start + MAX_ANSWER] else min(len(text), start + MAX_ANSWER), start
     return end, start
 
 

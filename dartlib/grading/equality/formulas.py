@@ -65,7 +65,7 @@ def close_enough(gold: Fraction, pred: Fraction, rules: Rules) -> bool:
         return True
     if rules.decimals and 0 < _decimals(gold) < 30:
         unit = max(Fraction(1, 10**rules.decimals), Fraction(1, 10**9) * abs(gold))
-        if error <= min(DECIMAL_PRECISION * abs(gold), unit):
+        if error <= DECIMAL_PRECISION * abs(gold) and error < unit:
             return True
     return _rounded(gold, pred, rules.asked)
 

@@ -69,8 +69,8 @@ _MONEY = re.compile(r"(-\s*)?(?:\\\$|(?<![\w$\\])\$)\s*(-?)(?=[\d.])")
 _MONEY_AFTER = re.compile(r"(?<=\d)\s*\\?\$(?=$|[^\w$])")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:\\,\d{3})+(?!\d)|^-?\d{1,3}(?: \d{3})+$")  # 12\,345 and, alone, 12 345
 _MODULUS = re.compile(r"(?:,\s*)?(?:\\pmod|\(?\s*(?:\\b?mod|\\text\{\s*mod\s*\}|\bmod(?:ulo)?\b))\s*\{?\s*(\d+)\s*[)}]?\s*$")
-_MINUTES_OF_ARC = re.compile(r"(\d+) ?⟦degree⟧ ?(\d+) ?'(?: ?(\d+) ?'')?")
-_BRACKETS = re.compile(r"([\[\]])(\s*[^\[\]\s,;][^\[\]]*[,;]\s*[^\[\]\s,;][^\[\]]*)([\[\]])")
+_MINUTES_OF_ARC = re.compile(r"(\d+) *⟦degree⟧ *(\d+) *'(?: *(\d+) *'')?")
+_BRACKETS = re.compile(r"([\[\]])(\s*[^\[\]()\s,;][^\[\]()]*[,;]\s*[^\[\]()\s,;][^\[\]()]*)([\[\]])")
 _CHOOSE = re.compile(r"\{?\s*([^{}\\]+)\\choose\b([^{}\\]+)\}")
 _ACCENT = r"\\(?:hat|vec|widehat|mathbf|bm|boldsymbol)\s*"
 _UNIT_VECTOR = re.compile(rf"{_ACCENT}\{{\s*{_ACCENT}\{{?\s*\\?([ijk])(?:math)?\s*\}}?\s*\}}|{_ACCENT}\{{?\s*\\?([ijk])(?:math)?(?![a-z])\s*\}}?")

@@ -41,6 +41,7 @@ Item: TypeAlias = tuple[Any, ...]
 MAX_ITEMS = 64  # of a list, so that matching stays cheap
 _NAME_ENDS = {"=", "\\approx", ":", "<", ">", "\\le", "\\ge", ";"}
 _SPACED = re.compile(r"[+-]?\d+(?: [+-]?\d+)+")
+_JOINING = {"and": "meet", "⟦and⟧": "meet", "⟦, and⟧": "meet", "or": "union", "⟦or⟧": "union"}
 _MONEY = ("⟦$⟧", "⟦€⟧", "⟦£⟧")
 _SET_SIGNS = {"\\cup": "union", "U": "union", "\\cap": "meet", "\\setminus": "minus"}
 _INEQUALITIES = {"<", "<=", "!=", "in"}
@@ -91,8 +92,9 @@ class AnswerReader(FormulaReader):
             if self.token is None or self.token in CLOSERS:
                 break
             items.append(self.item())
-            if words & {"and", "⟦and⟧", "⟦, and⟧"} and all(_is_inequality(item) for item in items[-2:]):
-                items[-2:] = [("meet", tuple(items[-2:]))]
+            joined = next(filter(None, map(_JOINING.get, words)), None)
+            if joined and all(_is_inequality(item) for item in items[-2:]):
+                items[-2:] = [(joined, tuple(items[-2:]))]
             if len(items) > MAX_ITEMS:
                 raise Unreadable("items")
         return items
@@ -122,8 +124,9 @@ class AnswerReader(FormulaReader):
 
     def name(self) -> Item | None:
         """The name of what stands on the other side of the next sign of equality, as one symbol."""
-        end = self.place
-        while end < len(self.tokens) and self.tokens[end] not in _NAME_ENDS:
+        end, depth = self.place, 0
+        while end < len(self.tokens) and (depth or self.tokens[end] not in _NAME_ENDS):
+            depth += (self.tokens[end] in CLOSING) - (self.tokens[end] in CLOSERS)
             end += 1
         text = " ".join(self.tokens[self.place : end])
         if end in (self.place, len(self.tokens)) or self.depth or not _NAME.fullmatch(text):
@@ -255,7 +258,7 @@ class AnswerReader(FormulaReader):
 
 
 def _is_inequality(item: Item) -> bool:
-    return item[0] == "meet" or item[0] == "relation" and bool(_INEQUALITIES & set(item[1]))
+    return item[0] in ("meet", "union") or item[0] == "relation" and bool(_INEQUALITIES & set(item[1]))
 
 
 def _expanded(items: list[Item]) -> tuple[Item, ...]:

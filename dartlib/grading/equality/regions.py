@@ -38,7 +38,13 @@ def as_regions(gold: Sequence[Item], pred: Sequence[Item]) -> tuple[Sequence[Ite
             return [_written(_together(items)) for items in (gold, pred)]  # type: ignore[return-value]
         except (_NoRegion, Undefined):
             pass
-    return [[part for item in items for part in (item[1] if item[0] == "meet" else (item,))] for items in (gold, pred)]  # type: ignore[return-value]
+    return [[part for item in items for part in _conditions(item)] for items in (gold, pred)]  # type: ignore[return-value]
+
+
+def _conditions(item: Item) -> Sequence[Item]:
+    """Inequalities joined by "and" or "or", one by one."""
+    is_joined = item[0] in ("meet", "union") and all(part[0] in ("meet", "union", "relation") for part in item[1])
+    return [each for part in item[1] for each in _conditions(part)] if is_joined else [item]
 
 
 def _is_special(item: Item) -> bool:

@@ -112,7 +112,7 @@ def _quantity(text: str) -> str | None:
         return None
     words = re.findall(r"[A-Za-z]+", text[match.end() :])
     money = "⟦" in match.group(1)
-    if _AND_MORE.search(text, match.end()) or words and changes_value(words[0].lower()) and not money:
+    if _AND_MORE.search(text[match.end() :]) or words and changes_value(words[0].lower()) and not money:
         return None
     units: list[str] = []
     while len(units) < len(words) and is_known_unit(words[len(units)]):

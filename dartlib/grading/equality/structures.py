@@ -82,7 +82,7 @@ def _opened(items: Sequence[Item], ordered: bool, other_is_bare: bool, rules: Ru
     ``[a, b]`` in order is a closed interval, which its two end points do not give, unless the query asks for a list.
     """
     if len(items) == 1 and other_is_bare:
-        if items[0][0] == "set":
+        if items[0][0] in ("set", "cases"):
             return items[0][1], False
         if items[0][0] == "tuple" and items[0][1:3] == ("[", "]") and (rules.listed or not _may_be_interval(items[0])):
             return items[0][3], True
@@ -252,8 +252,9 @@ def _compare_relations(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool
     straight = _all(_compare_items(g, p, rules, leaf) for g, p in zip(gold[2], pred[2], strict=True))
     if straight or len(gold[2]) != 2:
         return straight
-    if gold[1] == ("=",) and "y" in (heads := {str(item[2][0][1][1]) for item in (gold, pred) if _is_name(item[2][0])}):
-        if len(heads) == 2 and all(re.fullmatch(r"y|\w \( x \)", head) for head in heads):
+    if gold[1] == ("=",) and {gold[2][0][0], pred[2][0][0]} == {"value"}:
+        heads = {_heading(item[2][0][1]) for item in (gold, pred)}
+        if len(heads) == 2 and "y" in heads and all(re.fullmatch(r"y|\w \( x \)", head) for head in heads):
             return _compare_items(gold[2][1], pred[2][1], rules, leaf)
     equation = gold[1] in (("=",), ("!=",))
     turned = equation and _all(_compare_items(g, p, rules, leaf) for g, p in zip(gold[2], pred[2][::-1], strict=True))
@@ -261,6 +262,10 @@ def _compare_relations(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool
         return turned
     proportional = _proportional(_difference(gold[2]), _difference(pred[2]), leaf, positive=not equation)
     return proportional if proportional is not False else (None if None in (straight, turned) else False)
+
+
+def _heading(node: Node) -> str:
+    return str(node[1]) if node[0] == "sym" else ""
 
 
 def _all_equal_signs(item: Item) -> bool:
