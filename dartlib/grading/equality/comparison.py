@@ -42,7 +42,7 @@ _COMMA = re.compile(r"\s*,\s*")
 _LISTED = re.compile(r"[+-]?\d+(?: [+-]?\d+)+")
 _CONSTANT = re.compile(r"(?<![A-Za-z\\])[Cc](?![A-Za-z])")
 _BOUND = re.compile(r"\\(?:sum|prod) ?_ ?\{? ?([a-z]) ?=")
-_NAMED = re.compile(r"[^=]{1,12}= ?(?=.*\\(?:sum|prod))")
+_NAMED = re.compile(r"^[^=\\]{1,12}= ?(?=.*\\(?:sum|prod))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ def compare_symbolic(
 def _prepared(gold: str, pred: str, query: str | None) -> tuple[str, str]:
     """Both answers in one spelling, the answer without what is only said about it; letters that are free to choose
     (an integer n, a constant C, the index of a sum) are the same in both."""
-    left, right = normalise(gold), normalise(without_afterthought(pred))
-    if query and "=" in right:
+    left, right = (normalise(without_afterthought(answer)) for answer in (gold, pred))
+    if query and "=" in right and "=" not in left:
         right = without_question(right, query)
     if left == right:
         return left, right

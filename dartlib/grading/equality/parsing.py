@@ -132,7 +132,8 @@ class AnswerReader(FormulaReader):
         if end in (self.place, len(self.tokens)) or self.depth or not _NAME.fullmatch(text):
             return None
         self.place = end
-        return ("value", algebra.symbol(text), "")
+        plain = re.sub(r"_ \{ (\w+) \}", r"_ \1", text).replace("{", "(").replace("}", ")")
+        return ("value", algebra.symbol(plain.replace(" ", "")), "")
 
     def union(self) -> Item:
         """Intervals and sets joined by ∪, ∩ and \\, or one quantity."""

@@ -254,7 +254,7 @@ def _compare_relations(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool
         return straight
     if gold[1] == ("=",) and {gold[2][0][0], pred[2][0][0]} == {"value"}:
         heads = {_heading(item[2][0][1]) for item in (gold, pred)}
-        if len(heads) == 2 and "y" in heads and all(re.fullmatch(r"y|\w \( x \)", head) for head in heads):
+        if len(heads) == 2 and "y" in heads and all(re.fullmatch(r"y|\w\(x\)", head) for head in heads):
             return _compare_items(gold[2][1], pred[2][1], rules, leaf)
     equation = gold[1] in (("=",), ("!=",))
     turned = equation and _all(_compare_items(g, p, rules, leaf) for g, p in zip(gold[2], pred[2][::-1], strict=True))
