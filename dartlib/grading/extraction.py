@@ -127,7 +127,9 @@ def _display(text: str, end: int, start: int) -> Span:
         if text.startswith(opening, start) and (found := text.find(closing, start + 2, start + MAX_ANSWER)) >= end:
             return found + 2, start
     if _REASON.search(text, start, end) and _CONCLUDES.match(text, end):  # the reason may end in another answer
-        return text.find("\n", end) if "\n" in text[end : start + MAX_ANSWER] else min(len(text), start + MAX_ANSWER), start
+        return text.find("\n", end) if "\n" in text[end : start + MAX_ANSWER] else min(
+            len(text), start + MAX_ANSWER
+        ), start
     return end, start
 
 

@@ -35,7 +35,11 @@ def grade_response(
     )
     if decided is None:
         assert answer is not None
-        decided = verdict_of(compare_symbolic(gold=reference_answer, pred=answer, tolerance=tolerance, query=query, answer_type=answer_type))
+        decided = verdict_of(
+            compare_symbolic(
+                gold=reference_answer, pred=answer, tolerance=tolerance, query=query, answer_type=answer_type
+            )
+        )
     return answer, *decided
 
 

@@ -38,7 +38,9 @@ def main(seconds_per_item: float) -> None:
         print(json.dumps(reply), file=replies, flush=True)
 
 
-def _compare(gold: str, pred: str, tolerance: float | None, query: str | None, answer_type: str) -> tuple[bool | None, str]:
+def _compare(
+    gold: str, pred: str, tolerance: float | None, query: str | None, answer_type: str
+) -> tuple[bool | None, str]:
     """[equal, reason]; equal is None where the limits gave out."""
     try:
         comparison = compare_symbolic(gold=gold, pred=pred, tolerance=tolerance, query=query, answer_type=answer_type)

@@ -119,7 +119,9 @@ def _prepared(gold: str, pred: str, query: str | None) -> tuple[str, str]:
         if len(_CONSTANT.findall(left)) == len(_CONSTANT.findall(right)) == 1 and left[:-1].rstrip()[-1:] == "+":
             right = right[:-1] + left[-1]
     if (one := _BOUND.search(left)) and (other := _BOUND.search(right)):
-        left, right = (_renamed(_NAMED.sub("", text), bound.group(1), "\\iota ") for text, bound in ((left, one), (right, other)))
+        left, right = (
+            _renamed(_NAMED.sub("", text), bound.group(1), "\\iota ") for text, bound in ((left, one), (right, other))
+        )
     return left, right
 
 

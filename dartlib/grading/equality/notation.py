@@ -68,12 +68,16 @@ _SET_BUILDER = re.compile(r"\\\{ ?([a-z]) ?(?:\\in ?\\mathbb ?\{? ?R ?\}? ?)?(?:
 _MONEY = re.compile(r"(-\s*)?(?:\\\$|(?<![\w$\\])\$)\s*(-?)(?=[\d.])")
 _MONEY_AFTER = re.compile(r"(?<=\d)\s*\\?\$(?=$|[^\w$])")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:\\,\d{3})+(?!\d)|^-?\d{1,3}(?: \d{3})+$")  # 12\,345 and, alone, 12 345
-_MODULUS = re.compile(r"(?:,\s*)?(?:\\pmod|\(?\s*(?:\\b?mod|\\text\{\s*mod\s*\}|\bmod(?:ulo)?\b))\s*\{?\s*(\d+)\s*[)}]?\s*$")
+_MODULUS = re.compile(
+    r"(?:,\s*)?(?:\\pmod|\(?\s*(?:\\b?mod|\\text\{\s*mod\s*\}|\bmod(?:ulo)?\b))\s*\{?\s*(\d+)\s*[)}]?\s*$"
+)
 _MINUTES_OF_ARC = re.compile(r"(\d+) *⟦degree⟧ *(\d+) *'(?: *(\d+) *'')?")
 _BRACKETS = re.compile(r"([\[\]])(\s*[^\[\]()\s,;][^\[\]()]*[,;]\s*[^\[\]()\s,;][^\[\]()]*)([\[\]])")
 _CHOOSE = re.compile(r"\{?\s*([^{}\\]+)\\choose\b([^{}\\]+)\}")
 _ACCENT = r"\\(?:hat|vec|widehat|mathbf|bm|boldsymbol)\s*"
-_UNIT_VECTOR = re.compile(rf"{_ACCENT}\{{\s*{_ACCENT}\{{?\s*\\?([ijk])(?:math)?\s*\}}?\s*\}}|{_ACCENT}\{{?\s*\\?([ijk])(?:math)?(?![a-z])\s*\}}?")
+_UNIT_VECTOR = re.compile(
+    rf"{_ACCENT}\{{\s*{_ACCENT}\{{?\s*\\?([ijk])(?:math)?\s*\}}?\s*\}}|{_ACCENT}\{{?\s*\\?([ijk])(?:math)?(?![a-z])\s*\}}?"
+)
 _BASE_SUFFIX = re.compile(r"(-?)\(?(\d+)\)?(?:_\{?\(?(?:base)?(\w+)\)?\}?|\(?(?:in)?base(\w+)\)?)")
 _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
           "twelve": 12, "sixteen": 16}  # fmt: skip
@@ -116,7 +120,11 @@ def normalise(answer: str) -> str:
     text = re.sub(r"(?<=\d)(?:\s*\{\s*,\s*\}|,\s?\\!)\s?(?=\d)", ",", text)
     text = _GROUPED.sub(lambda match: re.sub(r"\\,| ", "", match.group()), text)
     text = re.sub(r"(?<=1)st\b|(?<=2)nd\b|(?<=3)rd\b|(?<=\d)th\b", "", _MODULUS.sub(r" \\text{residue\1}", text))
-    text = _UNIT_VECTOR.sub(lambda m: f" {m.group(1) or m.group(2)} ", _CHOOSE.sub(r"\\binom{\1}{\2}", text)) if "\\" in text else text
+    text = (
+        _UNIT_VECTOR.sub(lambda m: f" {m.group(1) or m.group(2)} ", _CHOOSE.sub(r"\\binom{\1}{\2}", text))
+        if "\\" in text
+        else text
+    )
     text = re.sub(r"(?<!\\)\\[ ,;:>]|(?<!\\)\\!|~", lambda m: "" if m.group() == "\\!" else " ", text)
     text = re.sub(r"\\(?:left|right)\s*\.|\\q?quad(?=[a-z])", " ", text)
     for _ in range(3):  # a font inside a font

@@ -270,7 +270,11 @@ def _expanded(items: list[Item]) -> tuple[Item, ...]:
         if len(signs) > 4:
             raise Unreadable("signs")
         choices = itertools.product((ONE, MINUS_ONE), repeat=len(signs) if item[0] != "tuple" else min(1, len(signs)))
-        both = [_substituted(item, dict(zip(signs, itertools.cycle(choice), strict=False))) for choice in choices] if signs else [item]
+        both = (
+            [_substituted(item, dict(zip(signs, itertools.cycle(choice), strict=False))) for choice in choices]
+            if signs
+            else [item]
+        )
         result += dict.fromkeys(both)
     if len(result) > MAX_ITEMS:
         raise Unreadable("items")

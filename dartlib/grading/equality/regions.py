@@ -69,7 +69,13 @@ def _variable(sides: Sequence[Item]) -> str:
     middle = sides[1:2] if len(sides) == 3 else sides
     alone = {side[1][1] for side in middle if side[1][0] == "sym"} - algebra.CONSTANTS.keys()
     found = {name for side in sides for name in algebra.symbols_of(side[1])}
-    return str(max(alone, key=lambda name: (name in "mnrtuvwxyz", name))) if alone else found.pop() if len(found) == 1 else "?"
+    return (
+        str(max(alone, key=lambda name: (name in "mnrtuvwxyz", name)))
+        if alone
+        else found.pop()
+        if len(found) == 1
+        else "?"
+    )
 
 
 def _together(items: Sequence[Item]) -> tuple[Piece, ...]:
@@ -195,7 +201,10 @@ def _merge(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
 def _complement(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
     ends = [(_MINUS_INFINITY, True), *((high, has_high) for _, _, high, has_high in pieces)]
     starts = [*((low, has_low) for low, has_low, _, _ in pieces), (_INFINITY, True)]
-    gaps = [(end, not has_end, start, not has_start) for (end, has_end), (start, has_start) in zip(ends, starts, strict=True)]
+    gaps = [
+        (end, not has_end, start, not has_start)
+        for (end, has_end), (start, has_start) in zip(ends, starts, strict=True)
+    ]
     return tuple(gap for gap in gaps if gap[0] != gap[2] or gap[1] and gap[3])
 
 
@@ -207,7 +216,13 @@ def _intersection(first: tuple[Piece, ...], second: tuple[Piece, ...]) -> tuple[
         for start, has_start, end, has_end in second:
             low_now, has_low_now = _tighter((low, has_low), (start, has_start), _MINUS_INFINITY, 1)
             high_now, has_high_now = _tighter((high, has_high), (end, has_end), _INFINITY, -1)
-            if low_now == high_now and has_low_now and has_high_now or low_now != high_now and _ordered(low_now, high_now):
+            if (
+                low_now == high_now
+                and has_low_now
+                and has_high_now
+                or low_now != high_now
+                and _ordered(low_now, high_now)
+            ):
                 found.append((low_now, has_low_now, high_now, has_high_now))
     return tuple(found)
 

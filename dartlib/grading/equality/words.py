@@ -31,7 +31,9 @@ _ARTICLE = re.compile(r"^(?:the|an?) (?=[a-z]{3})")
 _CANONICAL_SAYING = {text: name for name, texts in _SAYINGS.items() for text in texts.split("|")}
 _TIME = re.compile(r"(?:at )?(\d{1,2}) ?: ?([0-5]\d)(?: ?: ?([0-5]\d))?(?: ?([ap])m)?", re.I)
 _MONTHS = "january february march april may june july august september october november december".split()
-_DATE = re.compile(rf"(?:the )?(?:(\d{{1,2}}) (?:of )?)?({'|'.join(_MONTHS)})(?: (\d{{1,2}}))?(?: ?,? ?(\d{{4}}))?", re.I)
+_DATE = re.compile(
+    rf"(?:the )?(?:(\d{{1,2}}) (?:of )?)?({'|'.join(_MONTHS)})(?: (\d{{1,2}}))?(?: ?,? ?(\d{{4}}))?", re.I
+)
 
 
 def compare_words(gold: str, pred: str) -> tuple[bool, str] | None:
