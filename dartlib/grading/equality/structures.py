@@ -15,7 +15,7 @@ from dartlib.grading.equality import algebra
 from dartlib.grading.equality.algebra import MINUS_ONE, Node, Undefined
 from dartlib.grading.equality.formulas import Leaf, Rules, value_of
 from dartlib.grading.equality.parsing import Item
-from dartlib.grading.equality.regions import as_regions
+from dartlib.grading.equality.regions import same_region
 from dartlib.grading.equality.units import same_unit
 
 
@@ -24,7 +24,9 @@ def compare_answers(
 ) -> bool | None:
     """Whole answers: an enumeration is unordered, a list in square brackets or by spaces is not."""
     (gold_ordered, golds), (pred_ordered, preds) = gold, pred
-    golds, preds = as_regions(golds, preds)
+    if (same := same_region(golds, preds)) is not None:
+        return same
+    golds, preds = ([part for item in items for part in _conditions(item)] for items in (golds, preds))
     preds = _aligned(preds, golds)
     golds = _aligned(golds, preds)
     if len(golds) == 1 and len(preds) > 1 and golds[0][0] == "value":  # one value, stated more than once
@@ -44,6 +46,12 @@ def compare_answers(
     if gold_ordered or pred_ordered:
         return _all(_compare_items(g, p, rules, leaf) for g, p in zip(golds, preds, strict=True))
     return _matched(golds, preds, rules, leaf)
+
+
+def _conditions(item: Item) -> Sequence[Item]:
+    """Inequalities joined by "and" or "or", one by one."""
+    is_joined = item[0] in ("meet", "union") and all(part[0] in ("meet", "union", "relation") for part in item[1])
+    return [each for part in item[1] for each in _conditions(part)] if is_joined else [item]
 
 
 def _aligned(items: Sequence[Item], other: Sequence[Item]) -> Sequence[Item]:
