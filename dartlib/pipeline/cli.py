@@ -1,4 +1,4 @@
-"""The command line: `dartlib run`, `plan`, `status`, `doctor`, `prefetch`; and `stage`, which the Snakefile calls."""
+"""The command line: `dartlib run`, `plan`, `status`, `doctor`, `prefetch`, `regrade`; and `stage`, which the Snakefile calls."""
 
 from __future__ import annotations
 
@@ -49,6 +49,10 @@ def _dispatch(options: argparse.Namespace) -> int:
         from dartlib.pipeline.status import show_status
 
         return show_status(run_folder(options.run, options.runs))
+    if options.command == "regrade":
+        from dartlib.sampling.regrading import show_regrading
+
+        return show_regrading(options.pool, diff=options.diff)
     if options.command in ("doctor", "prefetch"):
         from dartlib.pipeline.doctor import prefetch, show_findings
 
@@ -98,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     fetch = commands.add_parser("prefetch", help="fetch data sets (and `embedded`) for machines without a network")
     fetch.add_argument("names", nargs="*", metavar="NAME", help="names of data sets; none: list them")
+    again = commands.add_parser("regrade", help="grade the stored responses of a pool by the present grader")
+    again.add_argument("pool", type=Path, help="folder of the pool, or the one that holds it")
+    again.add_argument("--diff", action="store_true", help="list every flipped verdict with reference and answer")
     stage = commands.add_parser("stage", help="run one stage of a run folder (called by the Snakefile)")
     stage.add_argument("folder", type=Path)
     stage.add_argument("stage")
