@@ -53,7 +53,12 @@ def _responses() -> list[dict[str, str]]:
 
 def _graded(gold: str, response: str, query: str) -> bool:
     _, verdict, _ = grade_response(
-        reference_answer=gold, answer_type="number", tolerance=None, response=response, finish_reason="stop", query=query
+        reference_answer=gold,
+        answer_type="number",
+        tolerance=None,
+        response=response,
+        finish_reason="stop",
+        query=query,
     )
     return verdict is Verdict.CORRECT
 

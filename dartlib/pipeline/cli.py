@@ -1,4 +1,4 @@
-"""The command line: `dartlib run`, `plan`, `status`, `doctor`, `prefetch`, `regrade`; and `stage`, which the Snakefile calls."""
+"""The command line: `run`, `plan`, `status`, `doctor`, `prefetch`, `regrade`; and `stage`, for the Snakefile."""
 
 from __future__ import annotations
 

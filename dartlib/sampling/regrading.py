@@ -65,7 +65,9 @@ def show_regrading(path: Path, *, diff: bool, log: Callable[[str], None] = print
     for row in regrade(path, log=log).itertuples():
         log(f"{row.before} -> {row.after}: {row.trials:,}")
     if diff:
-        both = before.merge(open_pool(path).samples(columns=columns), on=["query_id", "trial"], suffixes=("_before", ""))
+        both = before.merge(
+            open_pool(path).samples(columns=columns), on=["query_id", "trial"], suffixes=("_before", "")
+        )
         verdicts = both[["verdict_before", "verdict"]].fillna("none")
         flipped = both[verdicts["verdict_before"] != verdicts["verdict"]].fillna("none")
         log(f"{len(flipped):,} of {len(both):,} verdicts flipped")

@@ -29,7 +29,8 @@ _SIGNS = {
     "∓": "\\mp ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "°": "^\\circ ", "√": "\\sqrt ", "∅": "\\emptyset ",
     "′": "'", "’": "'", "″": "''", "“": '"', "”": '"', "θ": "\\theta ", "α": "\\alpha ", "β": "\\beta ",
     "λ": "\\lambda ", "φ": "\\phi ", "ω": "\\omega ", "μ": "\\mu ", "σ": "\\sigma ", "ℝ": "\\mathbb{R}",
-    "∛": "\\sqrt[3] ", "∜": "\\sqrt[4] ", "。": ".", "、": ",", "∖": "\\setminus ", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+    "∛": "\\sqrt[3] ", "∜": "\\sqrt[4] ", "。": ".", "、": ",", "∖": "\\setminus ",
+    "\u00a0": " ", "\u2009": " ", "\u202f": " ",
     "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "€": "⟦€⟧ ", "£": "⟦£⟧ ", "…": "\\ldots ",
 }  # fmt: skip
 _SIGNS |= {mark: " " + unicodedata.normalize("NFKC", mark).replace("⁄", "/") for mark in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
@@ -46,14 +47,16 @@ _RENAMED = {
     "dots": "\\ldots", "cdots": "\\ldots", "degree": "^\\circ", "degrees": "^\\circ", "varnothing": "\\emptyset",
     "dollar": "", "ldots": "\\ldots", "prime": "'", "bullet": "*", "land": "\\text{and}", "lor": "\\text{or}",
     "to": "\\to", "rightarrow": "\\to", "longrightarrow": "\\to", "tg": "\\tan", "arccot": "\\arccot",
-    "smallsetminus": "\\setminus", "backslash": "\\setminus", "operatorname": "\\operatorname", "thetasym": "\\theta", "infin": "\\infty",
+    "smallsetminus": "\\setminus", "backslash": "\\setminus",
+    "operatorname": "\\operatorname", "thetasym": "\\theta", "infin": "\\infty",
 }  # fmt: skip
 _DROPPED = frozenset(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm middle displaystyle textstyle "
     "scriptstyle limits nolimits quad qquad hspace thinspace medspace thickspace enspace nobreakspace "
     "mathstrut strut boldsymbol hfill newline space".split()
 )
-_NAMES = {"pi": "\\pi", "infinity": "\\infty", "inf": "\\infty", "oo": "\\infty", "union": "\\cup", "percent": "%", "percentage": "%",
+_NAMES = {"pi": "\\pi", "infinity": "\\infty", "inf": "\\infty", "oo": "\\infty", "union": "\\cup", "percent": "%",
+          "percentage": "%",
           "degrees": "^\\circ", "degree": "^\\circ", "deg": "^\\circ", "asin": "\\arcsin", "acos": "\\arccos",
           "atan": "\\arctan", "cbrt": "\\cbrt"}  # fmt: skip
 _PLAIN_FONT = re.compile(r"\\(?:mathbf|mathit|mathsf|mathcal|bm|boldsymbol|emph|boxed|fbox)\*?\s*\{([^{}]*)\}")

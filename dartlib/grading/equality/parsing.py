@@ -9,8 +9,8 @@ An answer is a list of items; an item is one of
 ``("set", items)``, ``("union", items)``, ``("meet", items)``, ``("minus", items)``, ``("matrix", rows)``,
 ``("ratio", items)``, ``("cases", rows)``.
 
-A left side that names what the right side gives (``f(2) =``, ``\\angle ABC =``, ``\\overline{AB} =``, ``\\frac{NO}{BO} =``)
-is read as one symbol: nothing is computed with it.
+A side that names what the other side gives (``f(2) =``, ``\\angle ABC =``, ``\\frac{NO}{BO} =``) is read as one symbol:
+nothing is computed with it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _NAME = re.compile(
     rf"(?:[fghFGHPEVTSA]|Var|Pr|\\(?:Phi|phi|Psi|psi|mu|rho|sigma|Gamma))(?: ')*{_SUB}(?: \^ \{{ - 1 \}})? \([^=]*\)"
     rf"|[B-Zabcdpqruvwxy](?: ')*{_SUB}(?: ')* \( (?:[a-z\d]|- \d)(?: , [a-z\d])* \)"
     rf"|(?:m )?\\(?:angle|measuredangle|triangle) (?:m )?{_SEGMENT}(?: _ \S+)?|(?:\\overline|\\vec) \{{ [a-z] \}}"
-    rf"|[A-Z]{{2,4}}|{_SEGMENT}|(?:\\frac \{{ {_SEGMENT} \}} \{{ {_SEGMENT} \}}|{_SEGMENT} / {_SEGMENT})|\| {_SEGMENT} \|"
+    rf"|{_SEGMENT}|(?:\\frac \{{ {_SEGMENT} \}} \{{ {_SEGMENT} \}}|{_SEGMENT} / {_SEGMENT})|\| {_SEGMENT} \|"
     r"|\[ [A-Z]{3,4} \]|(?:⟦[^⟧]*⟧|[A-Za-z]{4,})(?: (?:⟦[^⟧]*⟧|[A-Za-z]+))*|\\frac \{ d ?[a-z] \} \{ d ?[a-z] \}"
 )
 _MATRIX = re.compile(r"\\begin\{(?:[pbB]?matrix|smallmatrix|array)\*?\}")  # those with bars are determinants

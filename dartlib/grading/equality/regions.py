@@ -17,6 +17,7 @@ from dartlib.grading.equality.formulas import FLOAT_NOISE, value_of
 from dartlib.grading.equality.parsing import Item
 
 _JOINED = ("union", "meet", "minus")
+_ORDERS = {"<": (-1,), "<=": (-1, 0), "!=": (-1, 1), "=": (0,)}  # of two sides
 _NEAR = 1e-6  # relative distance from an end at which a set is tried
 _FAR = (-1e7, -1e3, 1e3, 1e7)
 
@@ -26,12 +27,16 @@ def same_region(gold: Sequence[Item], pred: Sequence[Item]) -> bool | None:
     of reals in one variable."""
     if not any(_is_special(item) for item in (*gold, *pred)):
         return None
-    names = {_variable(item) for items in (gold, pred) for each in items for item in _parts(each) if item[0] == "relation"}
+    names = {
+        _variable(item) for items in (gold, pred) for each in items for item in _parts(each) if item[0] == "relation"
+    }
     if len(names) > 1:  # x>5 is not y>5
         return None
     name = names.pop() if names else "x"
     try:
-        ends = sorted({end for items in (gold, pred) for item in items for end in _ends(item, name) if math.isfinite(end)})
+        ends = sorted(
+            {end for items in (gold, pred) for item in items for end in _ends(item, name) if math.isfinite(end)}
+        )
         points = [*ends, *((left + right) / 2 for left, right in zip(ends, ends[1:], strict=False)), *_FAR]
         points += [end + side * _NEAR * max(1.0, abs(end)) for end in ends for side in (-1, 1)]
         held = [[[_holds(item, point, name) for item in items] for point in points] for items in (gold, pred)]
@@ -86,7 +91,7 @@ def _ends(item: Item, name: str) -> Iterator[float]:
         yield from (_number(part[1], name) for part in item[-1])
     elif item[0] == "relation" and item[1] == ("in",):
         yield from _ends(item[2][1], name)
-    elif item[0] == "relation" and all(side[0] == "value" for side in item[2]):
+    elif item[0] == "relation" and _ORDERS.keys() >= set(item[1]) and all(side[0] == "value" for side in item[2]):
         for left, right in zip(item[2], item[2][1:], strict=False):
             for sign in (1, -1):
                 yield from _zero(left[1], right[1], sign, name)
@@ -110,7 +115,9 @@ def _holds(item: Item, point: float, name: str) -> bool:
     """Whether the number belongs to the set."""
     if item[0] in _JOINED:
         parts = [_holds(part, point, name) for part in item[1]]
-        return any(parts) if item[0] == "union" else all(parts) if item[0] == "meet" else parts[0] and not any(parts[1:])
+        return (
+            any(parts) if item[0] == "union" else all(parts) if item[0] == "meet" else parts[0] and not any(parts[1:])
+        )
     if item[0] == "set":
         return any(_order(point, _number(part[1], name)) == 0 for part in item[1])
     if item[0] == "tuple" and len(item[3]) == 2:
@@ -120,9 +127,8 @@ def _holds(item: Item, point: float, name: str) -> bool:
         return _holds(item[2][1], point, name)
     if item[0] == "relation":
         values = [_number(side[1], name, point) for side in item[2]]
-        orders = [_order(left, right) for left, right in zip(values, values[1:], strict=False)]
-        tests = {"<": lambda order: order < 0, "<=": lambda order: order <= 0, "!=": bool, "=": lambda order: not order}
-        return all(tests[operator](order) for operator, order in zip(item[1], orders, strict=True))
+        pairs = zip(item[1], values, values[1:], strict=False)
+        return all(_order(left, right) in _ORDERS[operator] for operator, left, right in pairs)
     if _is_reals(item):
         return True
     raise Undefined("no set of reals")

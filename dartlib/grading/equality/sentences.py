@@ -54,7 +54,8 @@ _INDEX = re.compile(
 )
 _AFTERTHOUGHT = re.compile(
     r"(?:(?:\s|,|\(|\\text\w*\s*\{)+(?:rejecting|discarding|ignoring|since|because)\b"
-    r"|(?:\\text\w*\s*\{)?\s*[,(]\s*(?:\\text\w*\s*\{\s*)?(?:but )?(?:not|rather than|instead of)\s)(?:[^.!?]|\.\d)*[.$]*$"
+    r"|(?:\\text\w*\s*\{)?\s*[,(]\s*(?:\\text\w*\s*\{\s*)?(?:but )?(?:not|rather than|instead of)\s)"
+    r"(?:[^.!?]|\.\d)*[.$]*$"
 )
 
 

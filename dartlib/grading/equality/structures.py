@@ -23,10 +23,10 @@ def compare_answers(
     gold: tuple[bool, tuple[Item, ...]], pred: tuple[bool, tuple[Item, ...]], rules: Rules, leaf: Leaf
 ) -> bool | None:
     """Whole answers: an enumeration is unordered, a list in square brackets or by spaces is not."""
-    (gold_ordered, golds), (pred_ordered, preds) = gold, pred
-    if (same := same_region(golds, preds)) is not None:
+    gold_ordered, pred_ordered = gold[0], pred[0]
+    if (same := same_region(gold[1], pred[1])) is not None:
         return same
-    golds, preds = ([part for item in items for part in _conditions(item)] for items in (golds, preds))
+    golds, preds = (_conditions(items) for items in (gold[1], pred[1]))
     preds = _aligned(preds, golds)
     golds = _aligned(golds, preds)
     if len(golds) == 1 and len(preds) > 1 and golds[0][0] == "value":  # one value, stated more than once
@@ -48,10 +48,13 @@ def compare_answers(
     return _matched(golds, preds, rules, leaf)
 
 
-def _conditions(item: Item) -> Sequence[Item]:
-    """Inequalities joined by "and" or "or", one by one."""
-    is_joined = item[0] in ("meet", "union") and all(part[0] in ("meet", "union", "relation") for part in item[1])
-    return [each for part in item[1] for each in _conditions(part)] if is_joined else [item]
+def _conditions(items: Sequence[Item]) -> Sequence[Item]:
+    """The items with inequalities joined by "and" or "or" one by one."""
+    found: list[Item] = []
+    for item in items:
+        joined = item[0] in ("meet", "union") and all(part[0] in ("meet", "union", "relation") for part in item[1])
+        found += _conditions(item[1]) if joined else [item]
+    return found
 
 
 def _aligned(items: Sequence[Item], other: Sequence[Item]) -> Sequence[Item]:
@@ -169,7 +172,7 @@ def _readings(item: Item) -> list[Item]:
 def _simplified(item: Item, other: Item) -> Item:
     """The value that an equation gives, beside a value.
 
-    Only a name may stand on the other side, or what holds no letter (2+3=5): ``2x=10`` is no answer 10, nor ``|x|=3`` 3.
+    Only a name may stand on the other side, or what holds no letter (2+3=5): ``2x=10`` does not say 10.
     """
     if item[0] == "relation" and other[0] != "relation" and set(item[1]) <= {"=", "~", "in"}:
         sides = item[2]

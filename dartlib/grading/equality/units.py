@@ -11,15 +11,17 @@ _SAME = {
     "mg": "mg milligram", "lb": "lb lbs pound", "oz": "oz ounce", "s": "sec second", "min": "min minute",
     "h": "hr hrs hour", "l": "liter litre", "ml": "ml milliliter", "degree": "degree deg",
     "mi / h": "mph", "km / h": "kph kmh",
-    "dollar": "dollar usd buck $", "cent": "cent", "euro": "euro €", "pound sterling": "£", "%": "% percent pct", "square": "square sq", "cubic": "cubic cu",
-    "rad": "rad radian", "gal": "gal gallon", "week": "week", "dozens": "dozens", "day": "day", "month": "month", "year": "year yr",
+    "dollar": "dollar usd buck $", "cent": "cent", "euro": "euro €", "pound sterling": "£",
+    "%": "% percent pct", "square": "square sq", "cubic": "cubic cu",
+    "rad": "rad radian", "gal": "gal gallon", "week": "week", "dozens": "dozens",
+    "day": "day", "month": "month", "year": "year yr",
 }  # fmt: skip
 _MONEY = ("dollar", "euro", "pound sterling")
 _CANONICAL = {word: name for name, words in _SAME.items() for word in words.split()}
 # Numbers in words: after a number they multiply or divide it (5 halves, 3 tenths, 2 quadrillion). "Dozens" are counted.
 _SCALES = frozenset(
-    "hundred hundreds thousand million billion trillion dozen gross lakh crore half halves third quarter fourth fifth sixth"
-    " seventh eighth ninth tenth eleventh twelfth twentieth hundredth thousandth".split()
+    "hundred hundreds thousand million billion trillion dozen gross lakh crore half halves third quarter fourth fifth"
+    " sixth seventh eighth ninth tenth eleventh twelfth twentieth hundredth thousandth".split()
 )
 _SCALE_ENDING = re.compile(r"(?:illion|illionth|teenth|tieth|[^m]andth|undredth)s?$")
 _IGNORED = frozenset("of a an the total old is are".split())
