@@ -122,7 +122,7 @@ def normalise(answer: str) -> str:
         text = text.replace("⟦$⟧", "⟦¤⟧").replace("\\$", " ").replace("$", " ").replace("⟦¤⟧", "⟦$⟧")
     text = re.sub(r"(?<=\d)(?:\s*\{\s*,\s*\}|,\s?\\!)\s?(?=\d)", ",", text)
     text = _GROUPED.sub(lambda match: re.sub(r"\\,| ", "", match.group()), text)
-    text = re.sub(r"(?<=1)st\b|(?<=2)nd\b|(?<=3)rd\b|(?<=\d)th\b", "", _MODULUS.sub(r" \\text{residue\1}", text))
+    text = re.sub(r"(?<=1)st\b|(?<=2)nd\b|(?<=3)rd\b|(?<=\d)th\b(?! root| power)", "", _MODULUS.sub(r" \\text{residue\1}", text))
     text = (
         _UNIT_VECTOR.sub(lambda m: f" {m.group(1) or m.group(2)} ", _CHOOSE.sub(r"\\binom{\1}{\2}", text))
         if "\\" in text

@@ -14,8 +14,8 @@ import re
 from dartlib.grading.equality.units import changes_value, is_known_unit
 
 _NUMBER = r"(?:⟦[$€£]⟧ ?)?-?(?:\d+(?:,\d{3})+|\d+)(?:\.\d+)?(?: ?/ ?\d+)?(?: ?%)?"
-_FIRST = re.compile(rf"({_NUMBER})(?![\w.^_/*+=])")
-_ANY = re.compile(rf"(?<![\w.\\/^_-])({_NUMBER})(?![\w.^_/*+=])")
+_FIRST = re.compile(rf"({_NUMBER})(?![\w.]| ?[\^_/*+=<>\\]| - )")
+_ANY = re.compile(rf"(?<![\w.\\/^_-])({_NUMBER})(?![\w.]| ?[\^_/*+=<>\\]| - )")
 _CONCLUDES = re.compile(r"(?:therefore|thus|so|hence|in conclusion|finally|consequently)\b,?\s*", re.I)
 _INTRODUCTION = re.compile(
     r"(?:after|if|when|with|by|since|because|given|using|assuming|for|in|at|from|to|once|as|while|although|out of)\b"
@@ -36,7 +36,7 @@ _GIVEN = re.compile(
 )
 _AND_MORE = re.compile(
     rf"(?:\b(?:or|and|plus|minus|times|but)\b|,)\s+(?:[a-z]+\s+){{0,2}}(?:{_NUMBER}|\\)|\b(?:if|unless|otherwise|depending"
-    rf"|below|negative|instead)\b|[=^\\<>|_]|^\s*[A-Za-z]+\s+\d",
+    rf"|below|negative|instead)\b|\b(?:past|before)\b.*\d|^\s*(?:is|isn't|are|was|were)\b|[=^\\<>|_]|^\s*[A-Za-z]+\s+\d",
     re.I,
 )
 _PREPOSITION = re.compile(

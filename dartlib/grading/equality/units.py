@@ -20,7 +20,7 @@ _MONEY = ("dollar", "euro", "pound sterling")
 _CANONICAL = {word: name for name, words in _SAME.items() for word in words.split()}
 # Numbers in words: after a number they multiply or divide it (5 halves, 3 tenths, 2 quadrillion). "Dozens" are counted.
 _SCALES = frozenset(
-    "hundred hundreds thousand million billion trillion dozen gross lakh crore half halves third quarter fourth fifth"
+    "ten hundred thousand million billion trillion dozen gross lakh crore half halves third quarter fourth fifth"
     " sixth seventh eighth ninth tenth eleventh twelfth twentieth hundredth thousandth".split()
 )
 _SCALE_ENDING = re.compile(r"(?:illion|illionth|teenth|tieth|[^m]andth|undredth)s?$")
