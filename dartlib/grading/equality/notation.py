@@ -75,7 +75,7 @@ _MODULUS = re.compile(
     r"(?:,\s*)?(?:\\pmod|\(?\s*(?:\\b?mod|\\text\{\s*mod\s*\}|\bmod(?:ulo)?\b))\s*\{?\s*(\d+)\s*[)}]?\s*$"
 )
 _MINUTES_OF_ARC = re.compile(r"(\d+) *⟦degree⟧ *(\d+) *'(?: *(\d+) *'')?")
-_BRACKETS = re.compile(r"([\[\]])(\s*[^\[\]()\s,;][^\[\]()]*[,;]\s*[^\[\]()\s,;][^\[\]()]*)([\[\]])")
+_BRACKETS = re.compile(r"([\[\]])(\s*[^\[\]()\s,;][^\[\]()]*[,;]\s*[^\[\]()\s,;][^\[\]()]*)(?<!\\sqrt )(?<!\\sqrt)([\[\]])")
 _CHOOSE = re.compile(r"\{?\s*([^{}\\]+)\\choose\b([^{}\\]+)\}")
 _ACCENT = r"\\(?:hat|vec|widehat|mathbf|bm|boldsymbol)\s*"
 _UNIT_VECTOR = re.compile(
