@@ -109,7 +109,7 @@ def conclusion(text: str) -> str | None:
 
 def _quantity(text: str) -> str | None:
     """The number at the start of a text with the units beside it, None where what follows changes it."""
-    if (match := _FIRST.match(text)) is None:
+    if (match := _FIRST.match(text)) is None or not re.match(r"$| *⟦?[A-Za-z(]| *⟦%", text[match.end() :]):
         return None
     words = re.findall(r"[A-Za-z]+", text[match.end() :])
     money = "⟦" in match.group(1)

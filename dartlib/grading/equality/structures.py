@@ -29,7 +29,7 @@ def compare_answers(
     golds, preds = (_conditions(items) for items in (gold[1], pred[1]))
     preds = _aligned(preds, golds)
     golds = _aligned(golds, preds)
-    if len(golds) == 1 and len(preds) > 1 and golds[0][0] == "value":  # one value, stated more than once
+    if len(golds) == 1 and len(preds) > 1 and golds[0][0] == "value" and not pred_ordered:  # one value, stated more than once
         return _all(_compare_items(golds[0], pred, rules, leaf) for pred in preds)
     if len(golds) == 1 and len(preds) == 1:
         return _compare_items(golds[0], preds[0], rules, leaf)
