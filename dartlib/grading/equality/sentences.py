@@ -78,7 +78,7 @@ def without_index(text: str) -> tuple[str, str | None]:
 
 def conclusion(text: str) -> str | None:
     """What a normalised answer in prose states (``12`` of "There are 12 ways"), None when it hedges."""
-    sentences = [part for part in re.split(r"(?<=[a-z\d) ])[.!?;] (?=⟦?[A-Z])", text) if re.search(r"\d|\\pi", part)]
+    sentences = [part for part in re.split(r"(?<=[a-z\d) ])[.!?] (?=⟦?[A-Z])", text) if re.search(r"\d|\\pi", part)]
     last = [part for part in sentences if _CONCLUDES.match(part)] or (sentences if len(sentences) == 1 else [])
     if not last or not _WORD.search(text):
         return None
