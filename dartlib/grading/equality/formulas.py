@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -114,8 +114,8 @@ def _by_values(gold: Node, pred: Node, rules: Rules) -> bool | None:
     """False when the values differ somewhere; constants are also held against the tolerance of the item.
 
     Formulas are held against each other at positive and at mixed points, steps (floor, ceiling) at large ones too. A
-    point with a negative value counts only where both formulas are real there (``2\\ln x`` is ``\\ln x^2`` where it is
-    defined, ``\\sqrt{x^2}`` is not ``x``), and not at all where the query says that its variables are positive.
+    point with a negative value counts only where all parts of both are real there (``2\\ln x`` is ``\\ln x^2`` where it
+    is defined, ``\\sqrt{x^2}`` is not ``x``), and not at all where the query says that its variables are positive.
     """
     names = algebra.symbols_of(gold) | algebra.symbols_of(pred)
     if not names:
@@ -131,11 +131,17 @@ def _by_values(gold: Node, pred: Node, rules: Rules) -> bool | None:
             continue
         if not (math.isfinite(abs(first)) and math.isfinite(abs(second))):
             continue
-        size = max(abs(first), abs(second))
-        real = "abs" in functions or max(abs(first.imag), abs(second.imag)) <= FLOAT_NOISE * size
-        if (real or point < POINTS) and abs(first - second) > FLOAT_NOISE * size:
+        if abs(first - second) <= FLOAT_NOISE * max(abs(first), abs(second)):
+            continue
+        if point < POINTS or "abs" in functions or _is_real(gold, values) and _is_real(pred, values):
             return False
     return None
+
+
+def _is_real(node: Node, values: Mapping[str, complex]) -> bool:
+    """Whether every part of the formula is a real number there: no root or logarithm of a negative one."""
+    parts = [algebra.evaluate(part, values) for part in algebra.parts_of(node)]
+    return all(abs(part.imag) <= FLOAT_NOISE * abs(part) for part in parts)
 
 
 def _constants(gold: Node, pred: Node, rules: Rules) -> bool | None:

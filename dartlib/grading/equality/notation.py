@@ -129,7 +129,7 @@ def normalise(answer: str) -> str:
         else text
     )
     text = re.sub(r"(?<!\\)\\[ ,;:>]|(?<!\\)\\!|~", lambda m: "" if m.group() == "\\!" else " ", text)
-    text = re.sub(r"\\(?:left|right)\s*\.|\\q?quad(?=[a-z])", " ", text)
+    text = re.sub(r"(?<!\\)\\[()\[\]]|\\(?:left|right)\s*\.|\\q?quad(?=[a-z])", " ", text)
     for _ in range(3):  # a font inside a font
         text = _TEXT.sub(_as_words, _PLAIN_FONT.sub(r" \1 ", text))
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-z])|\\(?:degree|textdegree)(?![a-z])", " ⟦degree⟧ ", text)

@@ -48,7 +48,7 @@ _INEQUALITIES = {"<", "<=", "!=", "in"}
 _SUB = r"(?: _ (?:\{[^{}]*\}|\S+))?"
 _SEGMENT = r"(?:\\(?:overline|bar|vec|overrightarrow|widehat) \{ )?(?:[A-Z]{1,4}|[A-Z](?: [A-Z]){1,3})(?: \})?"
 _NAME = re.compile(
-    rf"(?:[fghFGHPEVTSA]|Var|Pr|\\(?:Phi|phi|Psi|psi|mu|rho|sigma|Gamma))(?: ')*{_SUB}(?: \^ [({{] - 1 [)}}])? \([^=]*\)"
+    rf"(?:[fghFGHPEVTSA]|Var|Pr|\\mathbb \{{ [EP] \}}|\\(?:Phi|phi|Psi|psi|mu|rho|sigma|Gamma))(?: ')*{_SUB}(?: \^ [({{] - 1 [)}}])? [(\[][^=]*[)\]]"
     rf"|[B-Zabcdpqruvwxy](?: ')*{_SUB}(?: ')* \( (?:[a-z\d]|- \d)(?: , [a-z\d])* \)"
     rf"|(?:m )?\\(?:angle|measuredangle|triangle) (?:m )?{_SEGMENT}(?: _ \S+)?|(?:\\overline|\\vec) \{{ [a-z] \}}"
     rf"|{_SEGMENT}|(?:\\frac \{{ {_SEGMENT} \}} \{{ {_SEGMENT} \}}|{_SEGMENT} / {_SEGMENT})|\| {_SEGMENT} \|"

@@ -22,7 +22,7 @@ _INTRODUCTION = re.compile(
     r"(?:[^,]|,(?=\d{3}))*,\s+",
     re.I,
 )
-_ASIDE = re.compile(r"(?<=\w) \([^()]*\)(?= ?\w)")
+_ASIDE = re.compile(r"(?<=\w) \((?:[^()]*\)(?= ?\w)|[^()]*[a-z]{3}[^()]*\)$)")
 _VERB = re.compile(r"(?:.*\b(?:is|are|equals|be|was|were|has|have|had)|.*:)\s+(.*)", re.DOTALL | re.I)
 _DOUBTFUL = re.compile(
     r"\b(?:not|no|or|if|than|least|most|either|cannot|can't|depends|example|between|approximately|about|almost|nearly"
@@ -32,13 +32,15 @@ _DOUBTFUL = re.compile(
 _WORD = re.compile(r"(?<![\\A-Za-z])(?:(?!and\b)[A-Za-z]{3,}|(?:is|are)\b)", re.I)
 _EQUATION = re.compile(r"[^=,;]*=(?:[^,;A-Za-z=]*=)* *((?:[^=,;A-Za-z]|\\[a-z]+|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+)")
 _GIVEN = re.compile(
-    r"\b(?:the|these|those|all|his|her|their|its|each|every|both|first|last|next|of|than|after|in|within|per)\s+$", re.I
+    r"\b(?:the|these|those|all|his|her|their|its|each|every|both|first|last|next|(?<!total )of|than|after|in|within|per)\s+$", re.I
 )
 _AND_MORE = re.compile(
     rf"(?:\b(?:or|and|plus|minus|times|but)\b|,)\s+(?:[a-z]+\s+){{0,2}}(?:{_NUMBER}|\\)|\b(?:if|unless|otherwise|depending"
     rf"|below|negative|instead)\b|\b(?:past|before)\b.*\d|^\s*(?:is|isn't|are|was|were)\b|[=^\\<>|_]|^\s*[A-Za-z]+\s+\d",
     re.I,
 )
+_DIFFERENCE = re.compile(r"^ (?:more|fewer|less|additional|extra)(?= (?!than\b)[a-z])|^ times$")  # 16 more cookies
+_TWO_CLAIMS = re.compile(r"\b(?:is|are|was|were|has|have|had|gets?|makes?)\b.*\d.*(?:\band\b|,|\bbut\b|\bwhile\b)", re.I)
 _PREPOSITION = re.compile(
     r"\b(?:to|for|in|after|by|than|from|over|during|within|when|because|per|of|out|with|on|at|each|every|the)\b", re.I
 )
@@ -87,7 +89,8 @@ def conclusion(text: str) -> str | None:
         return _quantity(sentence)
     if (said := _VERB.fullmatch(sentence)) and re.search(r"\d|\\pi", said.group(1)):
         end = said.group(1).strip()
-        if _DOUBTFUL.search(" ".join(sentence[: said.start(1)].split()[-3:])):
+        head = sentence[: said.start(1)]
+        if _DOUBTFUL.search(" ".join(head.split()[-3:])) or _TWO_CLAIMS.search(head):
             return None
         if stated := _quantity(end):
             return stated
@@ -111,7 +114,7 @@ def _quantity(text: str) -> str | None:
     """The number at the start of a text with the units beside it, None where what follows changes it."""
     if (match := _FIRST.match(text)) is None or not re.match(r"$| *⟦?[A-Za-z(]| *⟦%", text[match.end() :]):
         return None
-    words = re.findall(r"[A-Za-z]+", text[match.end() :])
+    words = re.findall(r"[A-Za-z]+", _DIFFERENCE.sub("", text[match.end() :]))
     money = "⟦" in match.group(1)
     if _AND_MORE.search(text[match.end() :]) or words and changes_value(words[0].lower()) and not money:
         return None

@@ -8,15 +8,15 @@ _SAME = {
     "cm": "cm centimeter centimetre", "m": "meter metre", "km": "km kilometer kilometre",
     "mm": "mm millimeter millimetre",
     "in": "inch inches", "ft": "ft foot feet", "yd": "yd yard", "mi": "mi mile", "g": "gram gm", "kg": "kg kilogram",
-    "mg": "mg milligram", "lb": "lb lbs pound", "oz": "oz ounce", "s": "sec second", "min": "min minute",
+    "mg": "mg milligram", "lb": "lb lbs pound £", "oz": "oz ounce", "s": "sec second", "min": "min minute",
     "h": "hr hrs hour", "l": "liter litre", "ml": "ml milliliter", "degree": "degree deg",
     "mi / h": "mph", "km / h": "kph kmh",
-    "dollar": "dollar usd buck $", "cent": "cent", "euro": "euro €", "pound sterling": "£",
+    "dollar": "dollar usd buck $", "cent": "cent", "euro": "euro €",
     "%": "% percent pct", "square": "square sq", "cubic": "cubic cu",
     "rad": "rad radian", "gal": "gal gallon", "week": "week", "dozens": "dozens",
     "day": "day", "month": "month", "year": "year yr",
 }  # fmt: skip
-_MONEY = ("dollar", "euro", "pound sterling")
+_MONEY = ("dollar", "euro", "lb")
 _CANONICAL = {word: name for name, words in _SAME.items() for word in words.split()}
 # Numbers in words: after a number they multiply or divide it (5 halves, 3 tenths, 2 quadrillion). "Dozens" are counted.
 _SCALES = frozenset(
