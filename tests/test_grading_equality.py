@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dartlib.grading import answers_equal, explain, extract_answer
+from dartlib.grading import answers_equal, explain, extract_answer, grade_response
 from dartlib.grading.equality import algebra
 from dartlib.grading.equality.comparison import compare_fast, exceeded_limit
 from dartlib.grading.equality.notation import normalise
@@ -21,6 +22,7 @@ from dartlib.grading.explanation import RULES
 from dartlib.records import Verdict
 
 TABLE = Path(__file__).with_name("grading_cases.tsv")
+RESPONSES = Path(__file__).with_name("grading_responses.tsv")
 
 
 def _cases() -> list[dict[str, str]]:
@@ -43,12 +45,72 @@ def test_case_table(kind: str) -> None:
     assert failed == []
 
 
+def _responses() -> list[dict[str, str]]:
+    """Lines of the second table: expected, type, gold, response (``\\n`` for a new line), query."""
+    with RESPONSES.open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _graded(gold: str, response: str, query: str) -> bool:
+    _, verdict, _ = grade_response(
+        reference_answer=gold,
+        answer_type="number",
+        tolerance=None,
+        response=response,
+        finish_reason="stop",
+        query=query,
+    )
+    return verdict is Verdict.CORRECT
+
+
+@pytest.mark.parametrize("kind", sorted({case["type"] for case in _responses()}))
+def test_responses_table(kind: str) -> None:
+    cases = [case for case in _responses() if case["type"] == kind]
+    failed = [
+        (case["expected"], case["gold"], case["response"])
+        for case in cases
+        if _graded(case["gold"], case["response"].replace("\\n", "\n"), case["query"]) != (case["expected"] == "equal")
+    ]
+    assert len(cases) >= 4 and failed == []
+
+
+# Pairs that an outside collection expects to be accepted and that stay refused, with the reason.
+REFUSED = {
+    ("10879", "-10879,10879"): "the reference lost a root: a list is no answer to one value",
+    ("2", "-1,2"): "the reference lost a root",
+    ("105^\\circ", "30^\\circ,45^\\circ,105^\\circ"): "the reference lost two of three angles",
+    ("\\frac{5\\pi}{4}", "\\frac{\\pi}{4},\\frac{5\\pi}{4}"): "the reference lost a root",
+    ("\\begin{pmatrix}6 & 8 \\\\ 10 & 12\\end{pmatrix}",
+     "\\begin{pmatrix}1 & 2 \\\\ 3 & 4\\end{pmatrix} + \\begin{pmatrix}5 & 6 \\\\ 7 & 8\\end{pmatrix}"):
+        "the response states no final answer in any form",
+}  # fmt: skip
+
+
+def test_collected_pairs(test_data: Path) -> None:
+    """Pairs from public bug reports and case tables, beside the test data."""
+    path = test_data.parent / "cases" / "grading.jsonl"
+    if not path.is_file():
+        pytest.skip("needs cases/grading.jsonl beside the test data")
+    wrong = []
+    for case in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        response = case["text"] if case["form"] == "response" else f"\\boxed{{{case['text']}}}"
+        if _graded(case["gold"], response, case["query"]) != (case["expected"] == "correct"):
+            wrong.append((case["gold"], case["text"], case["expected"]))
+    assert {pair[:2] for pair in wrong} == REFUSED.keys() and {pair[2] for pair in wrong} == {"correct"}
+
+
 def test_case_table_is_large_and_two_sided() -> None:
     cases = _cases()
     assert len(cases) >= 400 and {case["expected"] for case in cases} == {"equal", "differ"}
     assert min(Counter(case["expected"] for case in cases).values()) > 300
     assert len({tuple(case.values()) for case in cases}) == len(cases)
     assert len({case["source"] for case in cases if "Math-Verify" in case["source"]}) >= 6
+
+
+def test_two_end_points_are_a_list_only_where_the_item_is_one() -> None:
+    for answer_type, equal in (("tuple", True), ("interval", False), ("number", False)):
+        decided = compare_fast(gold="[1, 6]", pred="1, 6", answer_type=answer_type)
+        assert decided is not None and decided.equal is equal
 
 
 def test_decimal_precision_belongs_to_the_reference() -> None:

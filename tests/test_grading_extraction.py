@@ -148,6 +148,13 @@ def test_time_is_linear(hostile: str) -> None:
         ("the statement is therefore **false**", None, "False"),
         ("first 3, then 4. The answer is 5, I think of 6", "5, I think of 6", "5, I think of 6"),
         ("no number here", None, None),
+        # what is denied is no answer, and a formula is taken whole
+        ("The answer is not 5.", None, None),
+        ("It isn't 7 but 8, so it is never 9", None, "8"),
+        ("x = \\frac{2}{5}", None, "\\frac{2}{5}"),
+        ("that gives 3\\sqrt{2} in all", None, "3\\sqrt{2}"),
+        ("it is 2^{10} then", None, "2^{10}"),
+        ("we get \\binom{5}{2}", None, "\\binom{5}{2}"),
     ],
 )
 def test_only_lenient_reading_takes_the_last_number(response: str, strict: str | None, lenient: str | None) -> None:

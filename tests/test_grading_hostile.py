@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter
 from pathlib import Path
+from unicodedata import normalize
 
 import math_verify
 import pytest
@@ -13,7 +14,8 @@ import sympy
 from grading_hostile import CANARY, hostile_answers
 from sympy.parsing import sympy_parser
 
-from dartlib.grading import GradingPool, symbolic
+from dartlib.grading import GradingPool
+from dartlib.grading.equality import symbolic
 from dartlib.grading.equality.comparison import compare_fast, compare_symbolic
 from dartlib.grading.explanation import RULES
 from dartlib.records import Query, Verdict
@@ -42,8 +44,8 @@ def test_everything_gets_one_verdict_in_time(tmp_path: Path, monkeypatch: pytest
     assert in_this_process < 60
     assert not list(tmp_path.iterdir())
     # What equals 5 is 5 in some disguise, and nothing that only hides a 5 somewhere.
-    correct = {answer for answer, verdict, _ in graded if verdict is Verdict.CORRECT}
-    assert all("5" in (answer or "") and CANARY not in (answer or "") for answer in correct), correct
+    correct = {normalize("NFKC", answer or "") for answer, verdict, _ in graded if verdict is Verdict.CORRECT}
+    assert all("5" in answer and CANARY not in answer and ";" not in answer for answer in correct), correct
 
 
 def test_nothing_but_numbers_and_short_latex_reaches_a_parser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ RULES = {
     "relation": "both sides of a relation must agree, or the equations be multiples (Math-Verify issue 14: "
     "unrelated equations were both read as 0)",
     "choice": "a choice is its letter",
+    "form": "the query asks for another form (factored, expanded, simplified) than this equal one",
     "text": "words are compared as words: none is not 'not defined', months is not Monday (reference implementation)",
     "unread": "no formula could be read and the texts differ: in doubt, the answers differ",
     "undefined": "one of the answers has no value (a division by zero)",
@@ -110,7 +111,7 @@ def _item(item: Item) -> str:
     parts = [_item(part) for part in item[-1]]
     if kind == "relation":
         return parts[0] + "".join(f" {sign} {part}" for sign, part in zip(item[1], parts[1:], strict=True))
-    inside = {"union": " ∪ ", "ratio": " : "}.get(kind, ", ").join(parts)
+    inside = {"union": " ∪ ", "meet": " and ", "minus": " without ", "ratio": " : "}.get(kind, ", ").join(parts)
     return f"{item[1]}{inside}{item[2]}" if kind == "tuple" else f"{{{inside}}}" if kind == "set" else inside
 
 

@@ -2,16 +2,19 @@
 
 Only explicit forms count: ``\\boxed{}``, ``####``, "the answer is …", "Final answer: …", "A: …" and the field
 ``"answer": …`` of JSON, read from the raw text (cut-off or invalid JSON included), each with or without emphasis.
-Among them the one that ends last wins, and a box inside it is its content. A response without any of them has no
+Among them the one that ends last wins, and a box inside it is its content; boxes that state the answer together are
+read together (``dartlib.boxes``). A response without any of them has no
 answer: the last number of a text is a guess, and a guess that happens to be right puts a bad solution into the
 data. Only an evaluation reads it (``lenient``), as the paper's evaluator does: there a missing phrase is not a
-wrong answer.
+wrong answer. It too skips what is denied ("not 5") and takes a formula whole (``\\frac{2}{5}``, not its 5).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+
+from dartlib.boxes import Span, boxes, final_boxes
 
 MAX_ANSWER = 4001  # characters kept of an answer: one more than are ever compared
 _MAX_FIELDS = 100  # JSON fields looked at, from the last one back: keeps hostile text linear
@@ -23,7 +26,8 @@ _REST = _LEAD + rf"([^\n]*?)(?=[.?]\s|{_END})"
 # "The answer is correct" says nothing of what it is.
 _REMARK = (
     "in|not|that|to|given|found|obtained|based|correct|incorrect|wrong|reasonable|plausible|consistent with|confirmed"
-    "|verified|valid|unique|clear|unclear|as|the same"
+    "|verified|valid|unique|clear|unclear|as|the same|(?:provided|shown|stated|listed|written|included|presented|placed"
+    "|specified|displayed|formatted)(?: (?:in|above|below|as|at|within|under)| *\\W*$)"
 )
 PHRASES: tuple[re.Pattern[str], ...] = (
     re.compile(r"####[ \t]*([^\n]+?)" + _END),
@@ -35,28 +39,34 @@ PHRASES: tuple[re.Pattern[str], ...] = (
     ),
     re.compile(r"\banswers[*_]{0,3}[ \t]+are\b(?=[ \t*_:]{0,9}[-$\\(\d])" + _REST, re.I),
     re.compile(r"\bfinal[ \t]+answer[*_]{0,3}[ \t]*(?::|[*_]{0,3}\n)" + _REST, re.I),
-    re.compile(r"(?:^|\n)[ \t*_#>-]{0,8}(?:answer|a)[*_]{0,3}:" + _REST, re.I),
+    re.compile(r"(?:^|\n)[ \t*_#>-]{0,8}(?:(?:the[ \t]+)?answer|a)[*_]{0,3}:" + _REST, re.I),
     re.compile(r"(?:^|\n)[#*]{1,6}[ \t]*answer[ \t*]*\n" + _REST, re.I),
 )
-_FIELD = re.compile(r'[Aa]nswer"[ \t\n]{0,9}:[ \t\n]{0,9}')
+_FIELD = re.compile(r'[Aa]nswer\\{0,2}"[ \t\n]{0,9}:[ \t\n]{0,9}')
 _FIELD_END = re.compile(r'(?<!\\)"(?=[ \t]{0,9}(?:[,}\n`]|$))|\n[ \t]{0,9}[}`]')
+_ESCAPED_END = re.compile(r'\\{1,2}"')  # a field quoted inside of a field
 _BARE_END = re.compile(r'[\n}`]|,[ \t]{0,9}(?:\n|"\w{1,40}"[ \t]{0,9}:)')
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")
-_BARE_BOX = re.compile(r"\\boxed\s*([^\s{}$\\.,]+)")
 _FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?%?")
+_NUMBER = re.compile(
+    r"(?<![\w.\\{}])-?(?:\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?%?(?![\w\\^{])"  # else it is part of a formula
+    r"|(?:[\d.+*/^_()!-]|\\[A-Za-z]+|\{[^{}]{0,80}(?:\{[^{}]{0,80}\}[^{}]{0,80}){0,4}\})+)"
+)
+_DENIED = re.compile(r"(?:\bnot|n't|\bnever|≠|\\ne)\s+(?:\w+\s+)?$", re.I)
+_SENTENCES = re.compile(r"[a-z\d)$][.!?]\s+[A-Z]")
 _STATEMENT = re.compile(r"\bstatement\s+is\s+(?:therefore\s+|thus\s+)?[*_]*(true|false)\b", re.I)
 _REASON = re.compile(r"(?:,\s+as|,?\s+\(?(?:because|since|which|where|so that))\b.*", re.I | re.DOTALL)
+_CONCLUDES = re.compile(r"[.?]\s[^\n]{0,2000}?\b(?:Therefore|Thus|Hence|So)\b[^\n]*\d")
 _PRELUDE = re.compile(
     r"(?:the|an?|simply|just|equal|exactly|[a-z]{4,12})(?:\s+[a-z]{1,12}){0,4}\s+(?=\$|\\\(|\\boxed)", re.I
 )
 _NEGATION = re.compile(r"\b(?:not|no|or|than|least|most)\b", re.I)
 _EXAMPLE = re.compile(r'(?:e\.g\.,?|for example,?|such as|like)[\s`*"]*$', re.I)
 _UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_DIGIT = re.compile(r"\d")
 _CONTENT = re.compile(r"[^\W_]")  # a letter or digit: "___" and "..." are no answers
-_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("`", "`"), ('"', '"'), ("“", "”"))
+_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("`", "`"), ('"', '"'), ("“", "”"),
+               ("'", "'"), ('\\"', '\\"'))  # fmt: skip
 
-Span = tuple[int, int]  # (end, start) in the response: the largest ends last
 Read = Callable[[str], str]  # what is done to the text of a span
 
 
@@ -79,11 +89,9 @@ def extract_answer(response: str, *, lenient: bool = False, query: str | None = 
 def clean_answer(text: str) -> str:
     """Strip what surrounds an answer: emphasis, quotation marks, a box, math delimiters, the final full stop."""
     while "\\boxed" in text or "\\fbox" in text:
-        inner = list(_boxes(text))
-        if not inner:
+        if (inner := final_boxes(text)) is None:
             break
-        end, start = max(inner)
-        text = text[start:end]
+        text = inner[1]
     previous = None
     while text != previous:
         previous = text
@@ -98,10 +106,14 @@ def clean_answer(text: str) -> str:
 
 
 def _spans(text: str) -> Iterator[tuple[Span, Read]]:
-    for end, start in _boxes(text):
-        yield (end, start), _unescaped if text.endswith("\\\\boxed{", 0, start) else str
-    for match in _BARE_BOX.finditer(text):
-        yield (match.end(1), match.start(1)), str
+    final = final_boxes(text)
+    for end, start in boxes(text):
+        if final is None or start < final[0][1]:
+            yield (end, start), _unescaped if text.endswith("\\\\boxed{", 0, start) else str
+    if final is not None:
+        joined = final[1][:MAX_ANSWER]
+        joined = _unescaped(joined) if text.endswith("\\\\boxed{", 0, final[0][1]) else joined
+        yield final[0], lambda _: joined
     for pattern in PHRASES:
         for match in pattern.finditer(text):
             yield _display(text, match.end(1), match.start(1)), _trimmed
@@ -109,24 +121,15 @@ def _spans(text: str) -> Iterator[tuple[Span, Read]]:
         yield span, lambda field: _trimmed(_unescaped(field))
 
 
-def _boxes(text: str) -> Iterator[Span]:
-    """Every closed box, in one pass over the braces."""
-    open_braces: list[int | None] = []
-    for match in _BRACES.finditer(text):
-        token = match.group()
-        if token == "}" and open_braces:
-            start = open_braces.pop()
-            if start is not None:
-                yield match.start(), start
-        elif token not in ("}", "\\{", "\\}"):
-            open_braces.append(match.end() if len(token) > 1 else None)
-
-
 def _display(text: str, end: int, start: int) -> Span:
     """A phrase whose formula opens on its line and closes on a later one goes on to the end of the formula."""
     for opening, closing in (("\\[", "\\]"), ("$$", "$$")):
         if text.startswith(opening, start) and (found := text.find(closing, start + 2, start + MAX_ANSWER)) >= end:
             return found + 2, start
+    if _REASON.search(text, start, end) and _CONCLUDES.match(text, end):  # the reason may end in another answer
+        return text.find("\n", end) if "\n" in text[end : start + MAX_ANSWER] else min(
+            len(text), start + MAX_ANSWER
+        ), start
     return end, start
 
 
@@ -136,9 +139,13 @@ def _fields(text: str) -> Iterator[Span]:
         if _EXAMPLE.search(text[max(0, match.start() - 20) : match.start()]):
             continue
         start = match.end()
-        quoted = text.startswith('"', start)
-        start += quoted
-        found = (_FIELD_END if quoted else _BARE_END).search(text, start, start + MAX_ANSWER)
+        if escaped := _ESCAPED_END.match(text, start):
+            start, ending = escaped.end(), _ESCAPED_END
+        elif text.startswith('"', start):
+            start, ending = start + 1, _FIELD_END
+        else:
+            ending = _BARE_END
+        found = ending.search(text, start, start + MAX_ANSWER)
         yield (found.start() if found else min(len(text), start + MAX_ANSWER)), start
 
 
@@ -155,7 +162,12 @@ def _unescaped(text: str) -> str:
 
 
 def _trimmed(text: str) -> str:
-    """The answer of a phrase or field without reasons after it and words before its formula."""
+    """The answer of a phrase or field without reasons after it and words before its formula.
+
+    What more than one sentence says is read as a whole (``equality.sentences``): a reason may end in another answer.
+    """
+    if _SENTENCES.search(text):
+        return text
     if (prelude := _PRELUDE.match(text)) and not _NEGATION.search(prelude.group()):
         text = text[prelude.end() :]
     return _REASON.sub("", text) if " " in text and "\\text" not in text else text
@@ -165,9 +177,12 @@ def _guess(text: str) -> str | None:
     """The last formula or number; else the last word on a statement's truth."""
     tail = text[-20_000:]
     formulas = [match for match in _FORMULA.finditer(tail) if len(match.group().strip("$\\()[] ")) > 1]
-    numbers: list[str] = _NUMBER.findall(tail, formulas[-1].end() if formulas else 0)
+    start = formulas[-1].end() if formulas else 0
+    numbers = [found for found in _NUMBER.finditer(tail, start) if _DIGIT.search(found.group())]
+    while numbers and _DENIED.search(tail, max(0, numbers[-1].start() - 30), numbers[-1].start()):
+        numbers.pop()
     if numbers:
-        return numbers[-1]
+        return numbers[-1].group().rstrip(".!(*+-/_")
     if formulas:
         return clean_answer(formulas[-1].group()) or None
     statements = _STATEMENT.findall(tail)

@@ -35,12 +35,14 @@ WALL_PER_CPU_SECOND = 15.0  # the item's limit is CPU time, so that a busy machi
 
 
 class Pair(NamedTuple):
-    """What a worker compares: reference, answer, absolute error bound, and the query, which may ask for rounding."""
+    """What a worker compares: reference, answer, absolute error bound, the query, which may ask for a form, and the
+    reference's type."""
 
     gold: str
     pred: str
     tolerance: float | None = None
     query: str | None = None
+    answer_type: str = "number"
 
 
 class GradingError(RuntimeError):
@@ -130,7 +132,7 @@ class GradingPool:
         if decided is not None:
             return answer, decided
         assert answer is not None
-        pair = Pair(query.reference_answer, answer, query.tolerance, query.query)
+        pair = Pair(query.reference_answer, answer, query.tolerance, query.query, query.answer_type)
         return answer, self._settled.get(pair, pair)
 
     def _compare(self, pairs: Sequence[Pair]) -> list[tuple[Verdict, str]]:

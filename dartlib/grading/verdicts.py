@@ -9,7 +9,7 @@ from dartlib.grading.extraction import extract_answer
 from dartlib.records import Verdict
 
 # Stored with every grade; a change means "regrade". Raise the number with any change of extraction or equality.
-GRADER_VERSION = "3/math-verify-0.9.0"
+GRADER_VERSION = "4/math-verify-0.9.0"
 LENIENT_GRADER_VERSION = GRADER_VERSION + "/lenient"
 
 Graded: TypeAlias = tuple[str | None, Verdict, str]  # extracted answer, verdict, reason
@@ -35,7 +35,11 @@ def grade_response(
     )
     if decided is None:
         assert answer is not None
-        decided = verdict_of(compare_symbolic(gold=reference_answer, pred=answer, tolerance=tolerance, query=query))
+        decided = verdict_of(
+            compare_symbolic(
+                gold=reference_answer, pred=answer, tolerance=tolerance, query=query, answer_type=answer_type
+            )
+        )
     return answer, *decided
 
 
@@ -61,7 +65,7 @@ def read_response(
     if answer is None:
         return None, (Verdict.NO_ANSWER, "no_final_answer")
     comparison = compare_fast(
-        gold=reference_answer, pred=answer, tolerance=tolerance, query=query, as_text=answer_type == "text"
+        gold=reference_answer, pred=answer, tolerance=tolerance, query=query, answer_type=answer_type
     )
     return answer, verdict_of(comparison) if comparison else None
 

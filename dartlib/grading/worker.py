@@ -1,4 +1,4 @@
-"""The child that runs SymPy: one JSON line in ([gold, pred, tolerance, query]), one out ([equal, reason]).
+"""The child that runs SymPy: one JSON line in ([gold, pred, tolerance, query, answer type]), one out ([equal, reason]).
 
 It is meant to be killed. Each item has a CPU-time limit that the operating system enforces (a signal whose
 default action ends the process, even inside a long integer power where Python code gets no turn) and memory
@@ -38,10 +38,12 @@ def main(seconds_per_item: float) -> None:
         print(json.dumps(reply), file=replies, flush=True)
 
 
-def _compare(gold: str, pred: str, tolerance: float | None, query: str | None = None) -> tuple[bool | None, str]:
+def _compare(
+    gold: str, pred: str, tolerance: float | None, query: str | None, answer_type: str
+) -> tuple[bool | None, str]:
     """[equal, reason]; equal is None where the limits gave out."""
     try:
-        comparison = compare_symbolic(gold=gold, pred=pred, tolerance=tolerance, query=query)
+        comparison = compare_symbolic(gold=gold, pred=pred, tolerance=tolerance, query=query, answer_type=answer_type)
     except MemoryError:
         return None, "memory"
     except Exception:  # any failure of a parser on hostile text means: not shown to be equal

@@ -1,4 +1,4 @@
-"""The command line: `run`, `plan`, `status`, `grade`, `compare`, `doctor`, `prefetch`; the Snakefile calls `stage`."""
+"""The command line: `run`, `plan`, `status`, `grade`, `regrade`, `compare`, `doctor`, `prefetch`, and `stage`."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ def _dispatch(options: argparse.Namespace, command: str) -> int:
         grade_file(options.file, out, lenient=options.lenient, explained=options.explain)
         print(f"written to {out}")
         return 0
+    if options.command == "regrade":
+        from dartlib.sampling.regrading import show_regrading
+
+        return show_regrading(options.pool, diff=options.diff)
     if options.command in ("doctor", "prefetch"):
         from dartlib.pipeline.doctor import prefetch, show_findings
 
@@ -127,6 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--paper", default="DART", metavar="TEXT", help="the paper's rows with this text in their name"
     )
+    again = add("regrade", "grade the stored responses of a pool by the present grader")
+    again.add_argument("pool", type=Path, help="folder of the pool, or the one that holds it")
+    again.add_argument("--diff", action="store_true", help="list every flipped verdict with reference and answer")
     stage = add("stage", "run one stage of a run folder (called by the Snakefile)")
     stage.add_argument("folder", type=Path)
     stage.add_argument("stage")

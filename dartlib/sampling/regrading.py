@@ -54,3 +54,25 @@ def regrade(
     names = np.array([*(verdict.value for verdict in Verdict), "none"])  # place -1 is the last one
     moved = pd.DataFrame({"before": names[before.verdicts], "after": names[after.verdicts]})
     return moved.value_counts().rename("trials").reset_index()
+
+
+def show_regrading(path: Path, *, diff: bool, log: Callable[[str], None] = print) -> int:
+    """Regrade a pool and tell how many verdicts moved; ``diff``: then every flipped row, one a line, with tabs.
+
+    A row reads: query id, trial, verdict before, verdict now, reference, answer. Returns the exit code.
+    """
+    columns = ["query_id", "trial", "verdict", "reference_answer", "answer"]
+    before = open_pool(path).samples(columns=columns)
+    for row in regrade(path, log=log).itertuples():
+        log(f"{row.before} -> {row.after}: {row.trials:,}")
+    if diff:
+        both = before.merge(
+            open_pool(path).samples(columns=columns), on=["query_id", "trial"], suffixes=("_before", "")
+        )
+        verdicts = both[["verdict_before", "verdict"]].fillna("none")
+        flipped = both[verdicts["verdict_before"] != verdicts["verdict"]].fillna("none")
+        log(f"{len(flipped):,} of {len(both):,} verdicts flipped")
+        for row in flipped.itertuples():
+            fields = (row.query_id, row.trial, row.verdict_before, row.verdict, row.reference_answer, row.answer)
+            log("\t".join(" ".join(str(field).split()) for field in fields))
+    return 0

@@ -4,18 +4,19 @@ A wrong answer judged equal is worse than an equal one judged wrong, since it pu
 data: in doubt, the answers differ. The rules, in the order in which they are tried (the reason code in brackets):
 
 * the same text in one spelling [``string``]: what looks the same on paper is the same;
-* choices [``choice``]: the letter counts; ``True`` and ``yes`` are one word [``text``];
-* numbers [``number``]: exact rational arithmetic. A decimal reference is met within 1e-6 relative, since nobody
-  writes more digits; a rounded answer to an exact reference (33.3 for 100/3) is another number, unless the query
-  asks for rounding; an absolute error bound counts where the item carries one (OlympiadBench, TheoremQA);
-* percent: ``50%`` is 0.5 and, as a question for a percentage wants, 50; 50 is not 0.5;
+* choices, truth values, times and words [``choice``, ``text``]: ``equality.words``;
+* the form that the query asks for [``form``]: ``equality.asked``;
+* numbers [``number``]: exact rational arithmetic. A decimal reference is met within 1e-6 relative and one unit of its
+  last place; a rounded answer to an exact reference (33.3 for 100/3) is another number, unless the query asks for that
+  place; an absolute error bound counts where the item carries one (OlympiadBench, TheoremQA);
+* percent: ``50%`` is 0.5 and, where the query does not ask for a ratio, 50; 50 is not 0.5;
 * units: may be left out on one side; two different ones differ; letters are no units (2t is not 2); "million" is a
-  factor, not a unit;
-* tuples, intervals and lists in square brackets keep their order, sets and enumerations do not; ``x < 2 or x > 3`` is
-  a union of intervals, a column of a matrix may be written as a tuple [``collection``];
-* relations [``relation``]: both sides must agree, or the equations be multiples; ``x = 5`` answers for 5, and
-  ``5/6 ≈ 0.833`` for either number, since it states both;
-* words [``text``]: compared as words.
+  factor, not a unit, and so is what turns a number into another (5 halves, 12 squared);
+* tuples, intervals and lists in square brackets keep their order, sets and enumerations do not; named values keep
+  their names or their order; sets of reals are compared as such, however they are written [``collection``];
+* relations [``relation``]: both sides must agree, or the equations be multiples; ``x = 5`` answers for 5, since a name
+  stands before it, ``2x = 10`` does not answer for 10; ``5/6 ≈ 0.833`` for either number, since it states both;
+* sentences: the number that one states (``equality.sentences``).
 """
 
 from __future__ import annotations
@@ -26,39 +27,22 @@ from fractions import Fraction
 
 from dartlib.grading.equality import algebra
 from dartlib.grading.equality.algebra import Undefined
+from dartlib.grading.equality.asked import asked_of, lacks_form, without_question
 from dartlib.grading.equality.formulas import Rules, quick_leaf
-from dartlib.grading.equality.notation import MAX_LENGTH, normalise, skeleton, tokenise
+from dartlib.grading.equality.notation import MAX_LENGTH, normalise, skeleton
 from dartlib.grading.equality.parsing import Item, read_answer
 from dartlib.grading.equality.parsing_tokens import Meaningless, Unreadable
+from dartlib.grading.equality.sentences import conclusion, without_afterthought, without_index
 from dartlib.grading.equality.structures import compare_answers, nodes_of
+from dartlib.grading.equality.words import compare_words, is_prose
 
 MAX_FORMULA = 300  # characters of an answer that may reach SymPy
-_ROUNDING = re.compile(
-    r"\bround|\bnearest\b|decimal (?:place|digit|point)|significant (?:figure|digit)|approximat|\bestimate",
-    re.IGNORECASE,
-)
 _FOR_SYMPY = re.compile(r"\\(?:int|iint|sum|prod|lim|partial|max|min|gcd)(?![a-z])")
 _COMMA = re.compile(r"\s*,\s*")
-_BASE = re.compile(r"\bbase\b|\b(?:binary|octal|hexadecimal|ternary)\b", re.IGNORECASE)
-_CHOICE = re.compile(
-    r"(?:(?i:(?:the )?(?:correct )?(?:option|choice|answer)\s*(?:is|:)?)\s*)?"
-    r"\(?\s*([A-Ja-j])\s*\)?(?:[.:]\s.*|(?<=\))\s+[\w$\\].*)?",
-    re.DOTALL,
-)
-_REFERENCE_CHOICE = re.compile(r"\(\s*[A-Za-z]\s*\)|[A-J]")
-_TRUTH = {"true": True, "yes": True, "false": False, "no": False}
-_SAYINGS = {
-    "no solution": "no solution|no solutions|there is no solution|there are no solutions|\\emptyset|\\{ \\}",
-    "no real solution": "no real solution|no real solutions|there is no real solution|there are no real solutions",
-    "undefined": "undefined|not defined|it is undefined",
-    "does not exist": "does not exist|dne|the limit does not exist|doesn't exist",
-    "diverges": "diverges|divergent|the series diverges|the integral diverges|it diverges",
-    "converges": "converges|convergent|the series converges|the integral converges|it converges",
-    "all real numbers": "all real numbers|all reals|any real number|\\mathbb r|\\mathbb ( r )|x \\in \\mathbb ( r )"
-    "|( - \\infty , \\infty )|- \\infty < x < \\infty|r",
-}
-_ARTICLE = re.compile(r"^(?:the|an?) (?=[a-z]{3})")
-_CANONICAL_SAYING = {text: name for name, texts in _SAYINGS.items() for text in texts.split("|")}
+_LISTED = re.compile(r"[+-]?\d+(?: [+-]?\d+)+")
+_CONSTANT = re.compile(r"(?<![A-Za-z\\])[Cc](?![A-Za-z])")
+_BOUND = re.compile(r"\\(?:sum|prod) ?_ ?\{? ?([a-z]) ?=")
+_NAMED = re.compile(r"^[^=\\]{1,12}= ?(?=.*\\(?:sum|prod))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +60,98 @@ def answers_equal(*, gold: str, pred: str, tolerance: float | None = None, query
 
 
 def compare_fast(
-    *, gold: str, pred: str, tolerance: float | None = None, query: str | None = None, as_text: bool = False
+    *, gold: str, pred: str, tolerance: float | None = None, query: str | None = None, answer_type: str = "number"
 ) -> Comparison | None:
-    """Decide without SymPy; None when only it can tell. ``as_text``: the reference is words, whatever it looks like."""
+    """Decide without SymPy; None when only it can tell.
+
+    ``answer_type``: ``text`` for references that are words, whatever they look like, ``tuple`` for lists.
+    """
     if max(len(gold), len(pred)) > MAX_LENGTH:
         return Comparison(False, "limit:length")
-    left, right = normalise(gold), normalise(pred)
+    left, right = _prepared(gold, pred, query)
     if not left or not right:
         return Comparison(False, "empty")
-    if left == right or _COMMA.sub(",", left) == _COMMA.sub(",", right) or skeleton(left) == skeleton(right) != "":
+    if left == right or _COMMA.sub(",", left) == _COMMA.sub(",", right):
         return Comparison(True, "string")
-    if decided := _compare_words(left, right):
-        return decided
-    if as_text:
+    if skeleton(left) == skeleton(right) != "" and not (_LISTED.fullmatch(left) or _LISTED.fullmatch(right)):
+        return Comparison(True, "string")
+    if decided := compare_words(left, right):
+        return Comparison(*decided)
+    if answer_type == "text":
         return Comparison(False, "text")
-    rules = _rules(left, tolerance, query)
+    if query and lacks_form(left, right, query):
+        return Comparison(False, "form")
+    rules = _rules(left, tolerance, query, answer_type)
+    decision = _compare_read(left, right, rules)
+    if (decision is None or not decision.equal) and (stated := _stated(left, right)):
+        return _compare_read(left, stated, rules)
+    return decision
+
+
+def compare_symbolic(
+    *, gold: str, pred: str, tolerance: float | None = None, query: str | None = None, answer_type: str = "number"
+) -> Comparison:
+    """Compare with SymPy what ``compare_fast`` left open: may run for ever, so call it where it can be killed."""
+    from dartlib.grading.equality import symbolic
+
+    left, right = _prepared(gold, pred, query)
+    right = _stated(left, right) or right
+    rules = _rules(left, tolerance, query, answer_type)
+    try:
+        answers = read_answer(left), read_answer(right)
+    except Unreadable:
+        return Comparison(symbolic.equal_texts(left, right), "math-verify")
+    return Comparison(bool(compare_answers(*answers, rules, symbolic.equal_formulas)), "symbolic")
+
+
+def _prepared(gold: str, pred: str, query: str | None) -> tuple[str, str]:
+    """Both answers in one spelling, the answer without what is only said about it; letters that are free to choose
+    (an integer n, a constant C, the index of a sum) are the same in both."""
+    left, right = (normalise(without_afterthought(answer)) for answer in (gold, pred))
+    if query and "=" in right and "=" not in left:
+        right = without_question(right, query)
+    if left == right:
+        return left, right
+    (left, first), (right, second) = without_index(left), without_index(right)
+    if first or second:
+        left, right = _renamed(left, first), _renamed(right, second)
+    if left[-1:] != right[-1:] and left[-1:].casefold() == right[-1:].casefold() == "c":
+        if len(_CONSTANT.findall(left)) == len(_CONSTANT.findall(right)) == 1 and left[:-1].rstrip()[-1:] == "+":
+            right = right[:-1] + left[-1]
+    if (one := _BOUND.search(left)) and (other := _BOUND.search(right)):
+        left, right = (
+            _renamed(_NAMED.sub("", text), bound.group(1), "\\iota ") for text, bound in ((left, one), (right, other))
+        )
+    return left, right
+
+
+def _renamed(text: str, letter: str | None, to: str = "n") -> str:
+    """The text with its index under another name."""
+    found = [name for name in ("k", "m", "l", "n") if re.search(rf"(?<![A-Za-z\\]){name}(?![A-Za-z])", text)]
+    letter = letter or (found[0] if len(found) == 1 else None)
+    if letter is None or letter != to and to in found:
+        return text
+    return re.sub(rf"(?<![A-Za-z\\]){letter}(?![A-Za-z])", lambda _: to, text)
+
+
+def _stated(gold: str, pred: str) -> str | None:
+    """What the answer states in a sentence, where the reference is no sentence."""
+    end = None if is_prose(gold) else conclusion(pred)
+    return normalise(end) if end else None
+
+
+def _rules(gold: str, tolerance: float | None, query: str | None, answer_type: str) -> Rules:
+    asked = asked_of(query or "")
+    return Rules(
+        tolerance=Fraction(tolerance) if tolerance is not None else None,
+        decimals=max(map(len, re.findall(r"\.(\d+)", gold)), default=20 * bool(re.search(r"\d[eE]-\d", gold))),
+        asked=asked,
+        listed=answer_type == "tuple" or asked.listed,
+    )
+
+
+def _compare_read(left: str, right: str, rules: Rules) -> Comparison | None:
+    """Two prepared answers as formulas and collections."""
     try:
         answers = read_answer(left), read_answer(right)
         equal = compare_answers(*answers, rules, quick_leaf)
@@ -106,83 +167,14 @@ def compare_fast(
     return _beyond_limits(items)
 
 
-def compare_symbolic(*, gold: str, pred: str, tolerance: float | None = None, query: str | None = None) -> Comparison:
-    """Compare with SymPy what ``compare_fast`` left open: may run for ever, so call it where it can be killed."""
-    from dartlib.grading.equality import symbolic
-
-    left, right = normalise(gold), normalise(pred)
-    rules = _rules(left, tolerance, query)
-    try:
-        answers = read_answer(left), read_answer(right)
-    except Unreadable:
-        return Comparison(symbolic.equal_texts(left, right), "math-verify")
-    return Comparison(bool(compare_answers(*answers, rules, symbolic.equal_formulas)), "symbolic")
-
-
-def _rules(gold: str, tolerance: float | None, query: str | None) -> Rules:
-    return Rules(
-        tolerance=Fraction(tolerance) if tolerance is not None else None,
-        decimal=re.search(r"\.\d|\d[eE]-?\d", gold) is not None,
-        rounding=query is not None and _ROUNDING.search(query) is not None,
-        base=query is not None and _BASE.search(query) is not None,
-    )
-
-
-def _compare_words(gold: str, pred: str) -> Comparison | None:
-    """Choices, truth values and standing expressions; None when the answers are something else."""
-    plain_gold, plain_pred = (text.replace("⟦", " ").replace("⟧", " ").strip() for text in (gold, pred))
-    if _REFERENCE_CHOICE.fullmatch(plain_gold) and (choice := _CHOICE.fullmatch(plain_pred)):
-        return Comparison(plain_gold.strip("() ").casefold() == choice.group(1).casefold(), "choice")
-    truth = [_TRUTH.get(text.casefold()) for text in (plain_gold, plain_pred)]
-    if None not in truth:
-        return Comparison(truth[0] == truth[1], "text")
-    words = [_ARTICLE.sub("", skeleton(text).casefold()) for text in (gold, pred)]
-    if words[0] == words[1] and _is_prose(gold):
-        return Comparison(True, "text")
-    sayings = [_CANONICAL_SAYING.get(text) for text in words]
-    if sayings[0] and sayings[1]:
-        return Comparison(sayings[0] == sayings[1], "text")
-    if all(_only_words(text) for text in (gold, pred)):
-        return Comparison(False, "text")
-    return None
-
-
-def _only_words(text: str) -> bool:
-    words = re.findall(r"[A-Za-z]+", text)
-    return bool(words) and any(len(word) > 2 for word in words) and not re.search(r"[\d\\=+*/^_<>|]", text)
-
-
-def _is_prose(text: str) -> bool:
-    """Whether a word that belongs to no formula occurs."""
-    return any(re.fullmatch(r"⟦.*⟧|[A-Za-z]{3,}|[AaPp][Mm]", token, re.DOTALL) for token in tokenise(text))
-
-
 def _compare_unread(gold: str, pred: str) -> Comparison | None:
-    """Answers that are no formula: the conclusion of a sentence, equal parts around equal words, else math-verify."""
-    if (end := conclusion(pred)) and not _is_prose(gold):
-        return compare_fast(gold=gold, pred=end) if end != pred else None
-    if _is_prose(gold) or _is_prose(pred):
+    """Answers that are no formula: equal words, else math-verify within the limits."""
+    if is_prose(gold) or is_prose(pred):
         return Comparison(False, "text")
     for text in (gold, pred):
         if name := exceeded_limit(text):
             return Comparison(False, f"limit:{name}")
     return None if _FOR_SYMPY.search(gold + pred) else Comparison(False, "unread")
-
-
-_CONCLUSION = re.compile(r"(?:.*\b(?:is|are|equals|be|was|were|has|have|had)|.*:)\s+(.*)", re.DOTALL | re.IGNORECASE)
-_DOUBTFUL = re.compile(
-    r"\b(?:not|no|or|if|than|least|most|either|cannot|can't|depends|example|between|approximately|about)\b",
-    re.IGNORECASE,
-)
-
-
-def conclusion(text: str) -> str | None:
-    """What a sentence says at its end (``12 ways`` of ``There are 12 ways``), None when it hedges."""
-    plain = re.sub(r"[⟦⟧]", " ", text)
-    if _DOUBTFUL.search(plain) or (match := _CONCLUSION.fullmatch(plain)) is None:
-        return None
-    end = match.group(1).strip()
-    return end if re.search(r"\d|\\pi", end) else None
 
 
 def exceeded_limit(text: str) -> str | None:
@@ -219,7 +211,7 @@ def _beyond_limits(items: tuple[Item, ...]) -> Comparison | None:
 def _kind(items: tuple[Item, ...]) -> str:
     """The rule that decided, by what both answers hold together."""
     kinds = {item[0] for item in items}
-    if len(items) != 2 or kinds & {"tuple", "set", "union", "matrix", "ratio"}:
+    if len(items) != 2 or kinds & {"tuple", "set", "union", "meet", "minus", "matrix", "ratio", "cases"}:
         return "collection"
     if "relation" in kinds:
         return "relation"

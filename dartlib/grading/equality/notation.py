@@ -8,6 +8,7 @@ texts that differ in notation alone become one string even where no formula can 
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 
 from dartlib.grading.extraction import clean_answer
@@ -16,7 +17,7 @@ MAX_LENGTH = 4000  # characters of an answer that are looked at (the longest rea
 CACHED = 1 << 14  # answers repeat: models agree with each other, and references with themselves
 
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log exp sqrt det gcd lcm min max arg".split()
+    "cis sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log exp sqrt det gcd lcm min max arg".split()
 )
 GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
@@ -28,9 +29,12 @@ _SIGNS = {
     "∓": "\\mp ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "°": "^\\circ ", "√": "\\sqrt ", "∅": "\\emptyset ",
     "′": "'", "’": "'", "″": "''", "“": '"', "”": '"', "θ": "\\theta ", "α": "\\alpha ", "β": "\\beta ",
     "λ": "\\lambda ", "φ": "\\phi ", "ω": "\\omega ", "μ": "\\mu ", "σ": "\\sigma ", "ℝ": "\\mathbb{R}",
-    "½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
-    "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "€": "", "£": "", "…": "\\ldots ",
+    "∛": "\\sqrt[3] ", "∜": "\\sqrt[4] ", "。": ".", "、": ",", "∖": "\\setminus ",
+    "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+    "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "€": "⟦€⟧ ", "£": "⟦£⟧ ", "…": "\\ldots ",
 }  # fmt: skip
+_SIGNS |= {mark: " " + unicodedata.normalize("NFKC", mark).replace("⁄", "/") for mark in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
+_SIGNS |= {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full-width forms
 _TRANSLATION = str.maketrans({**_SIGNS, **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", "")})
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
@@ -43,6 +47,7 @@ _RENAMED = {
     "dots": "\\ldots", "cdots": "\\ldots", "degree": "^\\circ", "degrees": "^\\circ", "varnothing": "\\emptyset",
     "dollar": "", "ldots": "\\ldots", "prime": "'", "bullet": "*", "land": "\\text{and}", "lor": "\\text{or}",
     "to": "\\to", "rightarrow": "\\to", "longrightarrow": "\\to", "tg": "\\tan", "arccot": "\\arccot",
+    "smallsetminus": "\\setminus", "backslash": "\\setminus",
     "operatorname": "\\operatorname", "thetasym": "\\theta", "infin": "\\infty",
 }  # fmt: skip
 _DROPPED = frozenset(
@@ -51,6 +56,7 @@ _DROPPED = frozenset(
     "mathstrut strut boldsymbol hfill newline space".split()
 )
 _NAMES = {"pi": "\\pi", "infinity": "\\infty", "inf": "\\infty", "oo": "\\infty", "union": "\\cup", "percent": "%",
+          "percentage": "%",
           "degrees": "^\\circ", "degree": "^\\circ", "deg": "^\\circ", "asin": "\\arcsin", "acos": "\\arccos",
           "atan": "\\arctan", "cbrt": "\\cbrt"}  # fmt: skip
 _PLAIN_FONT = re.compile(r"\\(?:mathbf|mathit|mathsf|mathcal|bm|boldsymbol|emph|boxed|fbox)\*?\s*\{([^{}]*)\}")
@@ -58,9 +64,28 @@ _HALF_DAY = re.compile(r"(?<![A-Za-z])([AaPp])\.\s?([Mm])\b\.?")  # a.m. and p.m
 _REPEATING = re.compile(r"(?<![\d,])(\d{0,20})\.(\d{0,20})\s*\\(?:overline|bar|dot)\s*\{(\d{1,20})\}", re.ASCII)
 _SCALE = re.compile(r"(?<=\d)\s*(⟦?)\s*(thousand|million|billion|trillion)\b")
 _MINUTES = re.compile(r"(?<=\d)\s*\\?mins?\b(?!\s*[({_\\])")
-_ABOUT = re.compile(r"^(?:about|approximately|roughly) (?=[-\\\d.(])", re.IGNORECASE)
+_ABOUT = re.compile(r"^(?:about|approximately|roughly) (?=[-\\\d.(⟦])", re.IGNORECASE)
 _IN_TOTAL = re.compile(r"(?<=[\w}⟧]) ⟦?in (?:total|all)⟧?$")
-_SET_BUILDER = re.compile(r"\\\{ ?([a-z]) ?(?:\\mid|\||:)(.*)\\\}")
+_SET_BUILDER = re.compile(r"\\\{ ?([a-z]) ?(?:\\in ?\\mathbb ?\{? ?R ?\}? ?)?(?:\\mid|\||:)(.*)\\\}")
+# A dollar sign before or after a number is money; a pair of them around it is mathematics.
+_MONEY = re.compile(r"(-\s*)?(?:\\\$|(?<![\w$\\])\$)\s*(-?)(?=[\d.])")
+_MONEY_AFTER = re.compile(r"(?<=\d)\s*\\?\$(?=$|[^\w$])")
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:\\,\d{3})+(?!\d)|^-?\d{1,3}(?: \d{3})+$")  # 12\,345 and, alone, 12 345
+_MODULUS = re.compile(
+    r"(?:,\s*)?(?:\\pmod|\(?\s*(?:\\b?mod|\\text\{\s*mod\s*\}|\bmod(?:ulo)?\b))\s*\{?\s*(\d+)\s*[)}]?\s*$"
+)
+_MINUTES_OF_ARC = re.compile(r"(\d+) *⟦degree⟧ *(\d+) *'(?: *(\d+) *'')?")
+_BRACKETS = re.compile(
+    r"([\[\]])(\s*[^\[\]()\s,;][^\[\]()]*[,;]\s*[^\[\]()\s,;][^\[\]()]*)(?<!\\sqrt )(?<!\\sqrt)([\[\]])"
+)
+_CHOOSE = re.compile(r"\{?\s*([^{}\\]+)\\choose\b([^{}\\]+)\}")
+_ACCENT = r"\\(?:hat|vec|widehat|mathbf|bm|boldsymbol)\s*"
+_UNIT_VECTOR = re.compile(
+    rf"{_ACCENT}\{{\s*{_ACCENT}\{{?\s*\\?([ijk])(?:math)?\s*\}}?\s*\}}|{_ACCENT}\{{?\s*\\?([ijk])(?:math)?(?![a-z])\s*\}}?"
+)
+_BASE_SUFFIX = re.compile(r"(-?)\(?(\d+)\)?(?:_\{?\(?(?:base)?(\w+)\)?\}?|\(?(?:in)?base(\w+)\)?)")
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+          "twelve": 12, "sixteen": 16}  # fmt: skip
 _ZEROS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _COUNTS = {
     word: str(count)
@@ -69,7 +94,7 @@ _COUNTS = {
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _WORD = re.compile(r"(?<![\\A-Za-z⟦])([A-Za-z]{2,})(?![A-Za-z])")
 _TEXT = re.compile(
-    r"\\(?:text|textbf|textit|textrm|textsf|textnormal|mathrm|mbox|hbox|operatorname)\*?\s*\{([^{}$]*)\}"
+    r"\\(?:text|textbf|textit|textrm|textsf|textnormal|mathrm|mbox|hbox|operatorname)\*?\s*\{((?:[^{}$]|\^\{-?\d+\})*)\}"
 )
 _LONE_LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z](?: [A-Za-z])+(?![A-Za-z])")  # "x y" and "xy" look alike
 
@@ -85,14 +110,30 @@ TOKEN = re.compile(
 @lru_cache(maxsize=CACHED)
 def normalise(answer: str) -> str:
     """The answer in one spelling; words that were set in a text font stand between ⟦ and ⟧."""
-    text = clean_answer(answer.replace("⟦", "").replace("⟧", "").replace("\x00", "�"))
+    text = answer.replace("⟦", "").replace("⟧", "").replace("\x00", "�")
+    if "\\begin" not in text:
+        text = re.sub(r"\\{2,}(?=[A-Za-z{}])", r"\\", text)  # backslashes doubled on the way
+    text = clean_answer(text)
     text = _REPEATING.sub(_fraction, _HALF_DAY.sub(r"\1\2", text))
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: f"^{{{m.group().translate(_SUPERSCRIPTS)}}}", text)
     text = re.sub(r"[₀-₉]+", lambda m: f"_{{{m.group().translate(_SUBSCRIPTS)}}}", text).translate(_TRANSLATION)
-    text = text.replace("\\\\%", "%").replace("\\%", "%").replace("\\$", " ").replace("$", " ")
-    text = re.sub(r"(?<=\d)(?:\{,\}|,\s?\\!)\s?(?=\d)", ",", text)
+    text = text.replace("\\\\%", "%").replace("\\%", "%")
+    if "$" in text:
+        if "\\$" in text or text.count("$") % 2:
+            text = _MONEY_AFTER.sub(" ⟦$⟧ ", _MONEY.sub(r"⟦$⟧ \1\2", text))
+        text = text.replace("⟦$⟧", "⟦¤⟧").replace("\\$", " ").replace("$", " ").replace("⟦¤⟧", "⟦$⟧")
+    text = re.sub(r"(?<=\d)(?:\s*\{\s*,\s*\}|,\s?\\!)\s?(?=\d)", ",", text)
+    text = _GROUPED.sub(lambda match: re.sub(r"\\,| ", "", match.group()), text)
+    text = re.sub(
+        r"(?<=1)st\b|(?<=2)nd\b|(?<=3)rd\b|(?<=\d)th\b(?! root| power)", "", _MODULUS.sub(r" \\text{residue\1}", text)
+    )
+    text = (
+        _UNIT_VECTOR.sub(lambda m: f" {m.group(1) or m.group(2)} ", _CHOOSE.sub(r"\\binom{\1}{\2}", text))
+        if "\\" in text
+        else text
+    )
     text = re.sub(r"(?<!\\)\\[ ,;:>]|(?<!\\)\\!|~", lambda m: "" if m.group() == "\\!" else " ", text)
-    text = re.sub(r"\\(?:left|right)\s*\.", " ", text)
+    text = re.sub(r"(?<!\\)\\[()\[\]]|\\(?:left|right)\s*\.|\\q?quad(?=[a-z])", " ", text)
     for _ in range(3):  # a font inside a font
         text = _TEXT.sub(_as_words, _PLAIN_FONT.sub(r" \1 ", text))
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-z])|\\(?:degree|textdegree)(?![a-z])", " ⟦degree⟧ ", text)
@@ -102,14 +143,31 @@ def normalise(answer: str) -> str:
     text = text.replace("**", "^").replace("<=", "\\le ").replace(">=", "\\ge ").replace("!=", "\\ne ")
     text = re.sub(r"\+\s?/\s?-|\+-(?=\s?[\d\\A-Za-z(])", "\\\\pm ", text)
     text = re.sub(r"\\(frac|binom)\s*(\d)\s*(\d)", r"\\\1{\2}{\3}", text)
+    text = _BRACKETS.sub(_turned, _MINUTES_OF_ARC.sub(_degrees, text))
+    text = re.sub(r"(\\mathbb ?\{? ?R ?\}?) ?(?:-|\\setminus) ?(?=\\\{)", r"\1 \\setminus ", text)
     text = _SCALE.sub(lambda match: f"*10^{{{_ZEROS[match.group(2)]}}} {match.group(1)}", text).replace("⟦⟧", "")
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r"[\s.,;:]+$", "", re.sub(r"^[\s,;:]+", "", text)) if not re.fullmatch(r"\d+\.", text) else text
     builder = _SET_BUILDER.fullmatch(text)
     if builder and builder.group(1) in builder.group(2):  # {x | x > 3} is answered by x > 3
         text = builder.group(2).strip()
+    if based := _BASE_SUFFIX.fullmatch(re.sub("[ ⟦⟧]", "", text)):
+        sign, digits, *base = based.groups()
+        name = "".join(filter(None, base))
+        text = f"{sign}{digits}_{{{_BASES.get(name, name)}}}"
     text = _IN_TOTAL.sub("", _ABOUT.sub("\\\\approx ", text))
     return _COUNTS.get(text.strip("⟦⟧").casefold(), text)
+
+
+def _turned(match: re.Match[str]) -> str:
+    """``]0,1[`` as ``(0,1)``."""
+    left, inside, right = match.groups()
+    return f"{'(' if left == ']' else '['}{inside}{')' if right == '[' else ']'}"
+
+
+def _degrees(match: re.Match[str]) -> str:
+    degrees, minutes, seconds = (int(part or 0) for part in match.groups())
+    return f"({degrees * 3600 + minutes * 60 + seconds}/3600) ⟦degree⟧"
 
 
 def _fraction(match: re.Match[str]) -> str:
@@ -169,11 +227,12 @@ def skeleton(text: str) -> str:
     """The tokens of a normalised answer as one string in lower case of its words, blind to grouping and font."""
     tokens = _without_commands(list(tokenise(text)))
     kept: list[str] = []
-    for token in tokens:
+    digits = "0123456789"
+    for token, after in zip(tokens, [*tokens, ""][1:], strict=True):
         if token.startswith("⟦"):
             kept += TOKEN.findall(token.strip("⟦⟧"))
-        elif token != "*":
-            kept.append(token)
+        elif token != "*" or (kept and kept[-1][-1] in digits and after[:1] in ("(", *digits)):
+            kept.append(token)  # 2*1/2 is not 2 1/2
     joined = " ".join(_without_single_groups(kept)).strip(" .,;:")
     return _LONE_LETTERS.sub(lambda match: match.group().replace(" ", ""), joined)
 
@@ -220,7 +279,7 @@ def _without_single_groups(tokens: list[str]) -> list[str]:
     for token, after in zip(tokens, [*tokens, ""][1:], strict=True):
         if token == ")" and len(result) > 1 and result[-2] == "(":
             before = result[-3] if len(result) > 2 else ""
-            if before in ("", "^", "_", "/", "+", "-", "=", "(", ",") or after == "/":
+            if before in ("", "^", "_", "/", "+", "-", "=", "(", ",") or after == "/" and not before[-1:].isdigit():
                 result[-2:] = [result[-1]]
                 continue
         result.append(token)

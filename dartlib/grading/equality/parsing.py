@@ -6,19 +6,25 @@ A small recursive-descent reader for the notation of final answers, plain or LaT
 
 An answer is a list of items; an item is one of
 ``("value", node, unit)``, ``("relation", (operators), (items))``, ``("tuple", "(" or "[", closing, items)``,
-``("set", items)``, ``("union", items)``, ``("matrix", rows)``, ``("ratio", items)``.
+``("set", items)``, ``("union", items)``, ``("meet", items)``, ``("minus", items)``, ``("matrix", rows)``,
+``("ratio", items)``, ``("cases", rows)``.
+
+A side that names what the other side gives (``f(2) =``, ``\\angle ABC =``, ``\\frac{NO}{BO} =``) is read as one symbol:
+nothing is computed with it.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, TypeAlias
 
 from dartlib.grading.equality import algebra
 from dartlib.grading.equality.algebra import MINUS_ONE, ONE, Node, Undefined
 from dartlib.grading.equality.notation import CACHED, tokenise
-from dartlib.grading.equality.parsing_formulas import PLUS_MINUS, FormulaReader
+from dartlib.grading.equality.parsing_formulas import FormulaReader
 from dartlib.grading.equality.parsing_tokens import (
     CLOSERS,
     CLOSING,
@@ -33,7 +39,21 @@ from dartlib.grading.equality.units import is_unit_word, unit_name
 Item: TypeAlias = tuple[Any, ...]
 
 MAX_ITEMS = 64  # of a list, so that matching stays cheap
+_NAME_ENDS = {"=", "\\approx", ":", "<", ">", "\\le", "\\ge", ";"}
 _SPACED = re.compile(r"[+-]?\d+(?: [+-]?\d+)+")
+_JOINING = {"and": "meet", "⟦and⟧": "meet", "⟦, and⟧": "meet", "or": "union", "⟦or⟧": "union"}
+_MONEY = ("⟦$⟧", "⟦€⟧", "⟦£⟧")
+_SET_SIGNS = {"\\cup": "union", "U": "union", "\\cap": "meet", "\\setminus": "minus"}
+_INEQUALITIES = {"<", "<=", "!=", "in"}
+_SUB = r"(?: _ (?:\{[^{}]*\}|\S+))?"
+_SEGMENT = r"(?:\\(?:overline|bar|vec|overrightarrow|widehat) \{ )?(?:[A-Z]{1,4}|[A-Z](?: [A-Z]){1,3})(?: \})?"
+_NAME = re.compile(
+    rf"(?:[fghFGHPEVTSA]|Var|Pr|\\mathbb \{{ [EP] \}}|\\(?:Phi|phi|Psi|psi|mu|rho|sigma|Gamma))(?: ')*{_SUB}(?: \^ [({{] - 1 [)}}])? [(\[][^=]*[)\]]"
+    rf"|[B-Zabcdpqruvwxy](?: ')*{_SUB}(?: ')* \( (?:[a-z\d]|- \d)(?: , [a-z\d])* \)"
+    rf"|(?:m )?\\(?:angle|measuredangle|triangle) (?:m )?{_SEGMENT}(?: _ \S+)?|(?:\\overline|\\vec) \{{ [a-z] \}}"
+    rf"|{_SEGMENT}|(?:\\frac \{{ {_SEGMENT} \}} \{{ {_SEGMENT} \}}|{_SEGMENT} / {_SEGMENT})|\| {_SEGMENT} \|"
+    r"|\[ [A-Z]{3,4} \]|(?:⟦[^⟧]*⟧|[A-Za-z]{4,})(?: (?:⟦[^⟧]*⟧|[A-Za-z]+))*|\\frac \{ d ?[a-z] \} \{ d ?[a-z] \}"
+)
 _MATRIX = re.compile(r"\\begin\{(?:[pbB]?matrix|smallmatrix|array)\*?\}")  # those with bars are determinants
 
 
@@ -66,11 +86,15 @@ class AnswerReader(FormulaReader):
         """Items between separators, until a closing bracket or the end."""
         items = [self.item()]
         while self.token in SEPARATORS:
+            words = {self.take()}
             while self.token in SEPARATORS:  # ", and"
-                self.take()
+                words.add(self.take())
             if self.token is None or self.token in CLOSERS:
                 break
             items.append(self.item())
+            joined = next(filter(None, map(_JOINING.get, words)), None)
+            if joined and all(_is_inequality(item) for item in items[-2:]):
+                items[-2:] = [(joined, tuple(items[-2:]))]
             if len(items) > MAX_ITEMS:
                 raise Unreadable("items")
         return items
@@ -80,37 +104,54 @@ class AnswerReader(FormulaReader):
         operators: list[str] = []
         if self.token in ("\\approx", "="):  # "≈ 6.76 miles"
             self.take()
-        sides = [self.union()]
+        sides = [self.name() or self.union()]
         while self.token in RELATIONS or self.token == ":":
             operators.append(RELATIONS.get(self.take(), ":"))
             if operators[-1] == ":" and self.token == "=":
                 self.take()
                 operators[-1] = "="
-            sides.append(self.union())
+            sides.append(self.name() or self.union())
         if not operators:
             return sides[0]
-        if ":" in operators:
-            if set(operators) != {":"}:
-                raise Unreadable("mixed relation")
+        if ":" not in operators:
+            return _relation(operators, sides)
+        if set(operators) == {":"}:
             return ("ratio", tuple(sides))
-        return _relation(operators, sides)
+        if operators.count("=") != 1 or set(operators) != {":", "="}:
+            raise Unreadable("mixed relation")
+        equals = operators.index("=") + 1
+        return _relation(["="], [("ratio", tuple(part)) for part in (sides[:equals], sides[equals:])])
+
+    def name(self) -> Item | None:
+        """The name of what stands on the other side of the next sign of equality, as one symbol."""
+        end, depth = self.place, 0
+        while end < len(self.tokens) and (depth or self.tokens[end] not in _NAME_ENDS):
+            depth += (self.tokens[end] in CLOSING) - (self.tokens[end] in CLOSERS)
+            end += 1
+        text = " ".join(self.tokens[self.place : end])
+        if end in (self.place, len(self.tokens)) or self.depth or not _NAME.fullmatch(text):
+            return None
+        self.place = end
+        plain = re.sub(r"_ \{ (\w+) \}", r"_ \1", text).replace("{", "(").replace("}", ")")
+        return ("value", algebra.symbol(plain.replace(" ", "")), "")
 
     def union(self) -> Item:
-        """Intervals and sets joined by ∪, or one quantity."""
-        first = self.quantity()
-        parts = [first]
-        while self.token in ("\\cup", "U") and parts[-1][0] in ("tuple", "set"):
-            self.take()
-            parts.append(self.quantity())
-        return first if len(parts) == 1 else ("union", tuple(sorted(parts, key=repr)))
+        """Intervals and sets joined by ∪, ∩ and \\, or one quantity."""
+        found = self.quantity()
+        while self.token in _SET_SIGNS and (found[0] not in ("value", "relation") or found[1][1][:2] == "bb"):
+            kind = _SET_SIGNS[self.take()]
+            parts = [*(found[1] if kind == found[0] == "union" else (found,)), self.quantity()]
+            found = (kind, tuple(sorted(parts, key=repr) if kind == "union" else parts))
+        return found
 
     def quantity(self) -> Item:
         """A sum with its unit, or a bracketed collection."""
+        money = self.take() if self.token in _MONEY else ""
         value = self.sum()
-        return value[1] if value[0] == "item" else ("value", value, self.unit())
+        return value[1] if value[0] == "item" else ("value", value, self.unit(money))
 
-    def unit(self) -> str:
-        """The unit words at the reader's place, in one spelling; empty when there are none."""
+    def unit(self, money: str) -> str:
+        """The unit words at the reader's place, in one spelling, after the sign of ``money`` that stood before."""
         start = self.place
         while (token := self.token) is not None and token not in SEPARATORS:
             if token.startswith("⟦") or token == "%" or is_unit_word(token) or self.at_rate():
@@ -123,6 +164,8 @@ class AnswerReader(FormulaReader):
             else:
                 break
         words = [part.strip("⟦⟧") for part in self.tokens[start : self.place]]
+        if money and unit_name(words[:1]) != unit_name([money]):  # "$5 dollars"
+            words.insert(0, money)
         return unit_name(words) if words else ""
 
     def _unit_exponent(self) -> None:
@@ -140,7 +183,8 @@ class AnswerReader(FormulaReader):
         """A group's formula, or the set, tuple, interval or matrix as ``("item", item)``."""
         self.depth += 1
         if opening.startswith("\\begin{"):
-            found: Item = ("matrix", self._rows(opening))
+            is_cases = opening.startswith("\\begin{cases}")
+            found: Item = ("cases", self._branches()) if is_cases else ("matrix", self._rows(opening))
             self.depth -= 1
             return ("item", found)
         items = self.items() if self.token not in CLOSERS else []
@@ -186,6 +230,27 @@ class AnswerReader(FormulaReader):
             if token != "\\\\":
                 raise Unreadable("matrix")
 
+    def _branches(self) -> tuple[Item, ...]:
+        """The rows of ``cases``: equations, or a value with its condition as ``("meet", (value, condition))``."""
+        branches: list[Item] = []
+        while not (self.token or "").startswith("\\end{"):
+            parts = [self.item()]
+            while self.token not in (None, "\\\\") and not (self.token or "").startswith("\\end{"):
+                if self.token in SEPARATORS or re.sub("[⟦⟧ ]", "", self.token or "") in ("if", "for", "when", "where"):
+                    self.take()
+                elif re.sub("[⟦⟧ ]", "", self.token or "") in ("otherwise", "else"):
+                    self.take()
+                    parts.append(("value", algebra.symbol("otherwise"), ""))
+                else:
+                    parts.append(self.item())
+            if self.token == "\\\\":
+                self.take()
+            branches.append(parts[0] if len(parts) == 1 else ("meet", tuple(parts)))
+            if len(branches) > MAX_ITEMS:
+                raise Unreadable("items")
+        self.take()
+        return tuple(branches)
+
     def _cell(self) -> Item:
         value = self.sum()
         if value[0] == "item":
@@ -193,23 +258,44 @@ class AnswerReader(FormulaReader):
         return ("value", value, "")
 
 
+def _is_inequality(item: Item) -> bool:
+    return item[0] in ("meet", "union") or item[0] == "relation" and bool(_INEQUALITIES & set(item[1]))
+
+
 def _expanded(items: list[Item]) -> tuple[Item, ...]:
-    """``a ± b`` as the two items ``a + b`` and ``a - b``."""
+    """``a ± b`` as the two items ``a + b`` and ``a - b``; two signs of one formula are independent."""
     result: list[Item] = []
     for item in items:
-        both = [_substituted(item, sign) for sign in (ONE, MINUS_ONE)]
-        result += both if both[0] != both[1] else both[:1]
+        signs = sorted({name for node in _formulas(item) for name in algebra.symbols_of(node) if name[0] == "±"})
+        if len(signs) > 4:
+            raise Unreadable("signs")
+        choices = itertools.product((ONE, MINUS_ONE), repeat=len(signs) if item[0] != "tuple" else min(1, len(signs)))
+        both = (
+            [_substituted(item, dict(zip(signs, itertools.cycle(choice), strict=False))) for choice in choices]
+            if signs
+            else [item]
+        )
+        result += dict.fromkeys(both)
     if len(result) > MAX_ITEMS:
         raise Unreadable("items")
     return tuple(result)
 
 
-def _substituted(item: Item, sign: Node) -> Item:
+def _formulas(item: Item) -> Iterator[Node]:
     if item[0] == "value":
-        return ("value", algebra.substitute(item[1], PLUS_MINUS[1], sign), item[2])
-    if item[0] in ("union", "matrix"):
-        return item
-    return (*item[:-1], tuple(_substituted(part, sign) for part in item[-1]))
+        yield item[1]
+    elif item[0] not in ("union", "meet", "minus", "matrix", "cases"):
+        for part in item[-1]:
+            yield from _formulas(part)
+
+
+def _substituted(item: Item, signs: dict[str, Node]) -> Item:
+    if item[0] == "value":
+        node = item[1]
+        for name, sign in signs.items():
+            node = algebra.substitute(node, name, sign)
+        return ("value", node, item[2])
+    return (*item[:-1], tuple(_substituted(part, signs) for part in item[-1]))
 
 
 def _relation(operators: list[str], sides: list[Item]) -> Item:

@@ -24,8 +24,8 @@ from dartlib.grading.equality.parsing_tokens import (
 )
 from dartlib.grading.equality.units import MEANINGFUL, is_unit_word
 
-PLUS_MINUS = algebra.symbol("±")
-_SIGNS = {"+": ONE, "-": MINUS_ONE, "\\pm": PLUS_MINUS, "\\mp": algebra.multiply([MINUS_ONE, PLUS_MINUS])}
+_SIGNS = {"+": ONE, "-": MINUS_ONE}
+_ADDING = {*_SIGNS, "\\pm", "\\mp"}
 _FENCES = {"\\lfloor": ("\\rfloor", "floor"), "\\lceil": ("\\rceil", "ceil")}
 _FACTORS = {"\\frac", "\\sqrt", "\\binom", "\\cbrt", "\\pi", "\\infty", "\\ldots", *_FENCES}
 _FACTORS |= {f"\\{name}" for name in FUNCTIONS | GREEK}
@@ -48,16 +48,28 @@ class FormulaReader(TokenReader, ABC):
         terms: list[Node] = []
         while True:
             sign = ONE
-            while self.token in _SIGNS:
-                sign = algebra.multiply([sign, _SIGNS[self.take()]])
+            while self.token in _ADDING:
+                sign = algebra.multiply([sign, self._sign()])
             term = self.product()
             if term[0] == "item":
-                if terms or sign != ONE or self.token in _SIGNS:
+                term = term if sign == ONE else _scaled(term, sign)
+                if not terms and self.token not in _ADDING:
+                    return term
+                if term[1][0] != "matrix":
                     raise Unreadable("a collection in a sum")
-                return term
-            terms.append(algebra.multiply([sign, term]))
-            if self.token not in _SIGNS:
-                return algebra.add(terms)
+                terms.append(term)
+            else:
+                terms.append(algebra.multiply([sign, term]))
+            if self.token not in _ADDING:
+                return _matrix_sum(terms) if any(part[0] == "item" for part in terms) else algebra.add(terms)
+
+    def _sign(self) -> Node:
+        """``+``, ``-``, or a symbol of its own for each ``±``; beside ``∓`` all of them are one sign."""
+        token = self.take()
+        if token in _SIGNS:
+            return _SIGNS[token]
+        both = algebra.symbol("±" if "\\mp" in self.tokens else f"±{self.place}")
+        return both if token == "\\pm" else algebra.multiply([MINUS_ONE, both])
 
     def product(self) -> Node:
         """Factors joined by ``*``, ``/`` or nothing, from left to right."""
@@ -68,9 +80,9 @@ class FormulaReader(TokenReader, ABC):
             start = self.token
             factor = self.factor()
             if factor[0] == "item":
-                if factors or self._continues():
+                if self._continues() or divide or self.token in ("*", "/"):
                     raise Unreadable("a collection in a product")
-                return factor
+                return _scaled(factor, algebra.multiply(factors)) if factors else factor
             if factors and is_number(before) and is_number(start):
                 factors = self._mixed_number(factors, factor, before)
             elif factors and start == "\\frac" and is_integer(before):
@@ -79,7 +91,7 @@ class FormulaReader(TokenReader, ABC):
                 factors.append(algebra.power(factor, MINUS_ONE) if divide else factor)
             if self.token in ("*", "/") and not self.at_rate():
                 divide = self.take() == "/"
-                if self.token in ("+", "-"):  # 3 * -2
+                if self.token in _SIGNS:  # 3 * -2
                     factors.append(_SIGNS[self.take()])
             elif self._continues():
                 divide = False
@@ -108,7 +120,7 @@ class FormulaReader(TokenReader, ABC):
             return not self.bars  # inside bars the next one closes
         if token == "U" and self.next_token in ("(", "[", "\\{"):  # a union
             return False
-        return token in _FACTORS or re.match(r"[A-Za-z\d.({[]", token) is not None
+        return token in _FACTORS or re.match(r"[A-Za-z\d.({[]|\\begin\{", token) is not None
 
     def factor(self) -> Node:
         """An atom with its powers, factorials and primes."""
@@ -141,7 +153,7 @@ class FormulaReader(TokenReader, ABC):
 
     def argument(self) -> Node:
         """What ``^``, ``\\sqrt`` and ``\\frac`` take: a group or one signed atom."""
-        sign = self.take() if self.token in ("+", "-") else "+"
+        sign = self.take() if self.token in _SIGNS else "+"
         inner = _formula(self.atom())
         return inner if sign == "+" else algebra.multiply([MINUS_ONE, inner])
 
@@ -211,7 +223,10 @@ class FormulaReader(TokenReader, ABC):
         inner = self._function_argument()
         if exponent == MINUS_ONE and "arc" + name in FUNCTIONS:
             return algebra.function("arc" + name, inner)
-        if name == "exp":
+        if name == "cis":  # of an angle: cos + i sin
+            turned = algebra.multiply([algebra.symbol("i"), algebra.function("sin", inner)])
+            value = algebra.add([algebra.function("cos", inner), turned])
+        elif name == "exp":
             value = algebra.power(algebra.symbol("e"), inner)
         elif base in (None, algebra.number(10)):
             value = algebra.function(name, inner)
@@ -223,7 +238,7 @@ class FormulaReader(TokenReader, ABC):
         """One bracket, or the factors that follow up to the next function or sign: ``\\sin 2x \\cos x``."""
         if self.token in ("(", "{", "[", "|"):
             return _formula(self.atom())
-        if self.token in ("+", "-"):
+        if self.token in _SIGNS:
             return self.argument()
         factors = [_formula(self.factor())]
         self.depth += 1
@@ -277,6 +292,25 @@ def _mixed_fraction(factors: list[Node], fraction: Node) -> list[Node]:
     if not 0 < fraction[1] < 1:
         raise Unreadable("a whole number beside an improper fraction")
     return [*factors[:-1], algebra.add([whole, fraction])]
+
+
+def _scaled(found: Node, factor: Node) -> Node:
+    """A number times a matrix; other collections are not multiplied."""
+    if found[1][0] != "matrix":
+        raise Unreadable("a collection in a product")
+    rows = [[("value", algebra.multiply([factor, cell[1]]), "") for cell in row] for row in found[1][1]]
+    return ("item", ("matrix", tuple(map(tuple, rows))))
+
+
+def _matrix_sum(terms: list[Node]) -> Node:
+    """Matrices of one shape, added cell by cell."""
+    if any(term[0] != "item" for term in terms) or len({tuple(map(len, term[1][1])) for term in terms}) > 1:
+        raise Unreadable("matrices of several shapes in a sum")
+    rows = [
+        tuple(("value", algebra.add([cell[1] for cell in cells]), "") for cells in zip(*lines, strict=True))
+        for lines in zip(*(term[1][1] for term in terms), strict=True)
+    ]
+    return ("item", ("matrix", tuple(rows)))
 
 
 def _formula(node: Node) -> Node:

@@ -7,6 +7,7 @@ a better ``leaf`` can tell.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
@@ -14,49 +15,102 @@ from dartlib.grading.equality import algebra
 from dartlib.grading.equality.algebra import MINUS_ONE, Node, Undefined
 from dartlib.grading.equality.formulas import Leaf, Rules, value_of
 from dartlib.grading.equality.parsing import Item
+from dartlib.grading.equality.regions import same_region
 from dartlib.grading.equality.units import same_unit
-
-_ZERO: Item = ("value", algebra.number(0), "")
 
 
 def compare_answers(
     gold: tuple[bool, tuple[Item, ...]], pred: tuple[bool, tuple[Item, ...]], rules: Rules, leaf: Leaf
 ) -> bool | None:
     """Whole answers: an enumeration is unordered, a list in square brackets or by spaces is not."""
-    (gold_ordered, golds), (pred_ordered, preds) = gold, pred
-    golds, preds = _united(golds, preds), _united(preds, golds)
+    gold_ordered, pred_ordered = gold[0], pred[0]
+    if (same := same_region(gold[1], pred[1])) is not None:
+        return same
+    golds, preds = (_conditions(items) for items in (gold[1], pred[1]))
+    preds = _aligned(preds, golds)
+    golds = _aligned(golds, preds)
+    if (
+        len(golds) == 1 and len(preds) > 1 and golds[0][0] == "value" and not pred_ordered
+    ):  # one value, stated more than once
+        return _all(_compare_items(golds[0], pred, rules, leaf) for pred in preds)
     if len(golds) == 1 and len(preds) == 1:
         return _compare_items(golds[0], preds[0], rules, leaf)
-    golds, gold_ordered = _opened(golds, gold_ordered, len(preds) > 1)
-    preds, pred_ordered = _opened(preds, pred_ordered, len(golds) > 1)
+    golds, gold_ordered = _opened(golds, gold_ordered, len(preds) > 1, rules)
+    preds, pred_ordered = _opened(preds, pred_ordered, len(golds) > 1, rules)
     if len(golds) != len(preds):
         return False
     golds, preds = _spread(golds), _spread(preds)
+    names = [_names(items) for items in (golds, preds)]
+    if names[0] != names[1]:
+        golds, preds = _values(golds), _values(preds)
+        gold_ordered = gold_ordered or names[0] is not None and len(names[0]) > 1
+        pred_ordered = pred_ordered or names[1] is not None and len({name.partition("_")[0] for name in names[1]}) > 1
     if gold_ordered or pred_ordered:
         return _all(_compare_items(g, p, rules, leaf) for g, p in zip(golds, preds, strict=True))
     return _matched(golds, preds, rules, leaf)
 
 
-def _united(items: tuple[Item, ...], other: tuple[Item, ...]) -> tuple[Item, ...]:
-    """``x < 2 or x > 3`` and several intervals as their union, where the other answer is one."""
-    if len(items) > 1 and len(other) == 1 and (union := _simplified(other[0], items[0]))[0] == "union":
-        parts = [_simplified(item, union) for item in items]
-        if all(part[0] in ("tuple", "set") for part in parts):
-            return (("union", tuple(sorted(parts, key=repr))),)
+def _conditions(items: Sequence[Item]) -> Sequence[Item]:
+    """The items with inequalities joined by "and" or "or" one by one."""
+    found: list[Item] = []
+    for item in items:
+        joined = item[0] in ("meet", "union") and all(part[0] in ("meet", "union", "relation") for part in item[1])
+        found += _conditions(item[1]) if joined else [item]
+    return found
+
+
+def _aligned(items: Sequence[Item], other: Sequence[Item]) -> Sequence[Item]:
+    """``(x, y) = (1, 2)`` as ``x=1, y=2``; ``p=5, q=2; p=7, q=2`` as tuples where the other answer is made of them."""
+    if len(items) == 1 and len(other) > 1 and items[0][0] == "relation" and items[0][1] == ("=",):
+        names, values = items[0][2]
+        if names[0] == values[0] == "tuple" and len(names[3]) == len(values[3]) > 1:
+            return [("relation", ("=",), sides) for sides in zip(names[3], values[3], strict=True)]
+    if len(items) > 1 and {_value(item)[0] for item in other} == {"tuple"} and (names := _names(items)) is not None:
+        if len(items) == len(other) * len(names) and len(names) > 1:
+            rows = [_values(items[start : start + len(names)]) for start in range(0, len(items), len(names))]
+            return [("tuple", "(", ")", tuple(row)) for row in rows]
     return items
 
 
-def _opened(items: tuple[Item, ...], ordered: bool, other_is_bare: bool) -> tuple[tuple[Item, ...], bool]:
-    """The members of a collection that the other answer enumerates without brackets."""
+def _names(items: Sequence[Item]) -> frozenset[str] | None:
+    """The names of items that all read ``name = value``; None for others."""
+    named = all(item[0] == "relation" and item[1] in (("=",), ("~",)) and item[2][0][0] == "value" for item in items)
+    if not named or not all(_is_name(item[2][0]) for item in items):
+        return None
+    return frozenset(str(item[2][0][1][1]) for item in items)
+
+
+def _values(items: Sequence[Item]) -> Sequence[Item]:
+    return [_value(item) for item in items]
+
+
+def _value(item: Item) -> Item:
+    """What ``name = value`` says; other items as they are."""
+    return item[2][-1] if item[0] == "relation" and item[1] in (("=",), ("~",)) and _is_name(item[2][0]) else item
+
+
+def _opened(items: Sequence[Item], ordered: bool, other_is_bare: bool, rules: Rules) -> tuple[Sequence[Item], bool]:
+    """The members of a collection that the other answer enumerates without brackets.
+
+    ``[a, b]`` in order is a closed interval, which its two end points do not give, unless the query asks for a list.
+    """
     if len(items) == 1 and other_is_bare:
-        if items[0][0] == "set":
+        if items[0][0] in ("set", "cases"):
             return items[0][1], False
-        if items[0][0] == "tuple" and items[0][1:3] == ("[", "]"):
+        if items[0][0] == "tuple" and items[0][1:3] == ("[", "]") and (rules.listed or not _may_be_interval(items[0])):
             return items[0][3], True
     return items, ordered
 
 
-def _spread(items: tuple[Item, ...]) -> tuple[Item, ...]:
+def _may_be_interval(item: Item) -> bool:
+    try:
+        low, high = (algebra.evaluate(end[1], {}) for end in item[3])
+    except (Undefined, ValueError):
+        return len(item[3]) == 2
+    return low.real < high.real
+
+
+def _spread(items: Sequence[Item]) -> Sequence[Item]:
     """``x = 1, 2`` names once what it enumerates: the items are the values."""
     first = items[0]
     if first[0] == "relation" and first[1] in (("=",), ("in",)) and all(item[0] != "relation" for item in items[1:]):
@@ -87,7 +141,7 @@ def _compare_items(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | N
         return False
     if gold[0] == "set":
         return _compare_sets(gold[1], pred[1], rules, leaf)
-    if gold[0] == "union":
+    if gold[0] in ("union", "cases"):
         return _matched(gold[1], pred[1], rules, leaf)
     if gold[0] == "tuple" and gold[1:3] != pred[1:3]:
         return False
@@ -102,23 +156,32 @@ def _is_approximated(item: Item) -> bool:
 
 
 def _readings(item: Item) -> list[Item]:
-    """A value with its approximation stands for either."""
+    """A value with its approximation stands for either, if the one is near the other."""
     if not _is_approximated(item):
         return [item]
     _, operators, (*named, exact, rounded) = item
+    if exact[0] == rounded[0] == "value":
+        try:
+            values = [algebra.evaluate(side[1], {}) for side in (exact, rounded)]
+        except Undefined:
+            return []
+        if abs(values[0] - values[1]) > 0.05 * abs(values[0]):
+            return []
     sides = [(*named, value) for value in (exact, rounded)]
     return [("relation", operators[:-1], each) for each in sides] if named else [exact, rounded]
 
 
 def _simplified(item: Item, other: Item) -> Item:
-    """An inequality as an interval beside an interval; the named value beside a value."""
-    if item[0] == "relation" and other[0] != "relation":
-        operators, sides = item[1], item[2]
-        if operators[-1] in ("=", "~", "in") and set(operators) <= {"=", "~", "in"}:
-            named = len(sides) > 2 or _is_name(sides[0]) or not _has_symbols(sides[0])
-            return sides[-1] if named or not _has_symbols(sides[-1]) and sides[-1] != _ZERO else item
-        if other[0] in ("tuple", "union") and (interval := _interval(operators, sides)):
-            return interval
+    """The value that an equation gives, beside a value.
+
+    Only a name may stand on the other side, or what holds no letter (2+3=5): ``2x=10`` does not say 10.
+    """
+    if item[0] == "relation" and other[0] != "relation" and set(item[1]) <= {"=", "~", "in"}:
+        sides = item[2]
+        if _is_name(sides[0]) or not _has_symbols(sides[0]) and not _is_name(sides[-1]):
+            return sides[-1]
+        if _is_name(sides[-1]) and not _has_symbols(sides[0]):
+            return sides[0]
     if item[0] == "set" and len(item[1]) == 1 and other[0] == "value":
         return item[1][0]
     return item
@@ -129,43 +192,43 @@ def _has_symbols(item: Item) -> bool:
 
 
 def _is_name(item: Item) -> bool:
-    """``x``, ``f(x)``, ``y'``, ``E(W)``, ``x + y`` ...: a side that only names what the other side gives."""
-    if item[0] == "value" and not item[2]:
-        node = item[1]
-        return node[0] == "sym" or (
-            node[0] == "mul" and all(part[0] == "sym" or part[0] == "pow" and part[1][0] == "sym" for part in node[1])
-        )
-    return item[0] == "tuple" and all(_is_name(part) for part in item[3])
-
-
-def _interval(operators: Sequence[str], sides: Sequence[Item]) -> Item | None:
-    """``a < x <= b`` as ``(a, b]``."""
-    infinity = algebra.symbol("∞")
-    minus = algebra.multiply([MINUS_ONE, infinity])
-    if set(operators) - {"<", "<="}:
-        return None
-    if len(sides) == 3 and _is_name(sides[1]):
-        return (
-            "tuple",
-            "[" if operators[0] == "<=" else "(",
-            "]" if operators[1] == "<=" else ")",
-            (sides[0], sides[2]),
-        )
-    if len(sides) == 2 and _is_name(sides[0]):
-        return ("tuple", "(", "]" if operators[0] == "<=" else ")", (("value", minus, ""), sides[1]))
-    if len(sides) == 2 and _is_name(sides[1]):
-        return ("tuple", "[" if operators[0] == "<=" else "(", ")", (sides[0], ("value", infinity, "")))
-    return None
+    """``x``, ``f(x)``, ``y'``, ``\\angle ABC``, ``(x, y)``, ``AB : CD`` ...: a side that only names the other side."""
+    if item[0] == "value":
+        return item[1][0] == "sym" and item[1][1] not in algebra.CONSTANTS and not item[2]
+    return item[0] in ("tuple", "ratio") and all(_is_name(part) for part in item[-1])
 
 
 def _compare_kinds(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | None:
-    """Different kinds are different answers, but for a column written as a tuple and a row as a list."""
+    """Different kinds are different answers, but for columns and sums of unit vectors written as tuples, rows as lists.
+
+    The equations of ``cases`` may be listed.
+    """
+    if {gold[0], pred[0]} == {"value", "tuple"} or {gold[0], pred[0]} == {"value", "matrix"}:
+        value, listed = (gold, pred) if gold[0] == "value" else (pred, gold)
+        if vector := _unit_vectors(value, len(listed[-1])):
+            return _compare_items(*((vector, listed) if value is gold else (listed, vector)), rules, leaf)
     if {gold[0], pred[0]} == {"matrix", "tuple"}:
         matrix, listed = (gold, pred) if gold[0] == "matrix" else (pred, gold)
         column = all(len(row) == 1 for row in matrix[1])
         if listed[1:3] == ("(", ")") if column else listed[1:3] == ("[", "]") and len(matrix[1]) == 1:
             return _compare_items((*listed[:3], sum(matrix[1], ())), listed, rules, leaf)
     return False
+
+
+def _unit_vectors(value: Item, length: int) -> Item | None:
+    """``3i - 2j + k`` as ``(3, -2, 1)``; None for anything but a sum of multiples of i, j and k that holds j or k."""
+    names = ("i", "j", "k")[:length]
+    if not {"j", "k"} & algebra.symbols_of(value[1]):
+        return None
+    parts = [value[1]] * len(names)
+    for name in ("i", "j", "k"):
+        parts = [
+            algebra.substitute(part, name, algebra.number(name == own)) for part, own in zip(parts, names, strict=True)
+        ]
+    whole = [algebra.multiply([part, algebra.symbol(name)]) for part, name in zip(parts, names, strict=True)]
+    if algebra.add(whole) != value[1]:
+        return None
+    return ("tuple", "(", ")", tuple(("value", part, "") for part in parts))
 
 
 def _compare_values(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | None:
@@ -177,7 +240,8 @@ def _compare_values(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | 
         return False
     hundredth = algebra.number(Fraction(1, 100))
     bare, signed = (right, left) if left_unit == "%" else (left, right)
-    as_unit = leaf(left, right, rules) if not (bare[0] == "num" and abs(bare[1]) < 1) else False
+    fits = rules.percent or left_unit == "%"  # a ratio of 2 is not 2 %
+    as_unit = leaf(left, right, rules) if fits and not (bare[0] == "num" and abs(bare[1]) < 1) else False
     if as_unit:
         return True
     scaled = algebra.multiply([hundredth, signed])
@@ -186,7 +250,10 @@ def _compare_values(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | 
 
 
 def _compare_relations(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | None:
-    """Sides pairwise; an equation may be turned round or multiplied."""
+    """Sides pairwise; an equation may be turned round or multiplied, an inequality multiplied by a positive number.
+
+    Two names for the same side (``f(x) =`` and ``y =``) are compared by what they name.
+    """
     if len(gold[2]) != len(pred[2]):
         shorter = min(len(gold[2]), len(pred[2]))
         if shorter == 2 and _all_equal_signs(gold) and _all_equal_signs(pred):
@@ -196,13 +263,22 @@ def _compare_relations(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool
     if gold[1] != pred[1]:
         return False
     straight = _all(_compare_items(g, p, rules, leaf) for g, p in zip(gold[2], pred[2], strict=True))
-    if straight or len(gold[2]) != 2 or gold[1] not in (("=",), ("!=",)):
+    if straight or len(gold[2]) != 2:
         return straight
-    turned = _all(_compare_items(g, p, rules, leaf) for g, p in zip(gold[2], pred[2][::-1], strict=True))
+    if gold[1] == ("=",) and {gold[2][0][0], pred[2][0][0]} == {"value"}:
+        heads = {_heading(item[2][0][1]) for item in (gold, pred)}
+        if len(heads) == 2 and "y" in heads and all(re.fullmatch(r"y|\w\(x\)", head) for head in heads):
+            return _compare_items(gold[2][1], pred[2][1], rules, leaf)
+    equation = gold[1] in (("=",), ("!=",))
+    turned = equation and _all(_compare_items(g, p, rules, leaf) for g, p in zip(gold[2], pred[2][::-1], strict=True))
     if turned or any(side[0] != "value" or side[2] for side in (*gold[2], *pred[2])):
         return turned
-    proportional = _proportional(_difference(gold[2]), _difference(pred[2]), leaf)
+    proportional = _proportional(_difference(gold[2]), _difference(pred[2]), leaf, positive=not equation)
     return proportional if proportional is not False else (None if None in (straight, turned) else False)
+
+
+def _heading(node: Node) -> str:
+    return str(node[1]) if node[0] == "sym" else ""
 
 
 def _all_equal_signs(item: Item) -> bool:
@@ -213,8 +289,8 @@ def _difference(sides: Sequence[Item]) -> Node:
     return algebra.add([sides[0][1], algebra.multiply([MINUS_ONE, sides[1][1]])])
 
 
-def _proportional(gold: Node, pred: Node, leaf: Leaf) -> bool | None:
-    """Whether one formula is a constant multiple of the other (both with variables)."""
+def _proportional(gold: Node, pred: Node, leaf: Leaf, *, positive: bool) -> bool | None:
+    """Whether one formula is a (``positive``) constant multiple of the other (both with variables)."""
     names = algebra.symbols_of(gold)
     if not names or names != algebra.symbols_of(pred):
         return False
@@ -224,7 +300,7 @@ def _proportional(gold: Node, pred: Node, leaf: Leaf) -> bool | None:
     except (Undefined, ZeroDivisionError):
         return False
     factor = Fraction(ratio.real).limit_denominator(10**4) if math.isfinite(abs(ratio)) else Fraction(0)
-    if not factor or abs(ratio - float(factor)) > 1e-9 * abs(ratio):
+    if not factor or positive and factor < 0 or abs(ratio - float(factor)) > 1e-9 * abs(ratio):
         return False
     return leaf(gold, algebra.multiply([algebra.number(factor), pred]), Rules())
 
