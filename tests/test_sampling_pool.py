@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from dartlib.grading import GRADER_VERSION
+from dartlib.grading import GRADER_VERSION, LENIENT_GRADER_VERSION
 from dartlib.leases import Lease, LeaseHeld
 from dartlib.records import (
     Counts,
@@ -454,3 +454,19 @@ def test_regrading_needs_no_engine_and_says_what_moved(tmp_path: Path) -> None:
     assert np.flatnonzero(open_pool(folder).show(queries[1].query_id)["verdict"] == "correct").tolist() == [2, 5]
     with Lease(folder, purpose="a test"), pytest.raises(LeaseHeld):
         regrade(folder)
+
+
+def test_regrading_stays_as_lenient_as_the_pool_was(tmp_path: Path) -> None:
+    """The last number of a bare text is its answer to a lenient grader only."""
+    query = some_queries(8)[7]
+    writer = PoolWriter(tmp_path, SETTING)
+    writer.add_queries([query])
+    for number in range(2):
+        drawn = trial(query, number, f"Trial {number}: three and four make 7")
+        writer.add_trial(drawn)
+        key = grader_key("0/older/lenient", query)
+        writer.add_grade(Grade(query.query_id, number, "7", "correct", "number", key, drawn.response_hash))
+    writer.flush()
+    moved = regrade(tmp_path, log=lambda line: None)
+    assert moved[["before", "after", "trials"]].values.tolist() == [["correct", "correct", 2]]
+    assert open_pool(tmp_path).ledger(grader_version=LENIENT_GRADER_VERSION).verdict_counts()["correct"] == 2

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
@@ -119,19 +120,11 @@ def compact(folder: Path, kind: str) -> None:
 
 def _small_runs(shards: Sequence[Shard]) -> Iterator[list[Shard]]:
     """Neighbouring small shards, at least MERGE_COUNT of them, cut where they together stop being small."""
-    runs: list[list[tuple[Shard, int]]] = [[]]
-    for shard in shards:
-        size = shard.path.stat().st_size
-        if size >= SMALL_BYTES:
-            runs.append([])
-        else:
-            runs[-1].append((shard, size))
-    for run in runs:
-        chunk: list[Shard] = []
-        total = 0
-        for shard, size in run if len(run) >= MERGE_COUNT else []:
+    for small, group in groupby(shards, key=lambda shard: shard.path.stat().st_size < SMALL_BYTES):
+        run, chunk, total = list(group), [], 0
+        for shard in run if small and len(run) >= MERGE_COUNT else []:
             chunk.append(shard)
-            total += size
+            total += shard.path.stat().st_size
             if total >= SMALL_BYTES:
                 yield chunk
                 chunk, total = [], 0
