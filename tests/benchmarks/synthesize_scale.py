@@ -1,8 +1,8 @@
 """From a pool to data sets: time and peak memory of what `synthesize` does behind the sampling, and their growth.
 
 15,000 queries, responses of 1 kB, a pool made here (not sampled) as a run leaves it. A process of its own writes
-``samples.parquet`` and cuts three data sets with cards from it; a second one does so at half the trials, for the growth
-per million. ``--trials 5000000`` needs about 25 GB of disk below TMPDIR and some minutes, 5 GB of it for spilling.
+``samples.parquet`` and cuts three data sets with the paper's numbers and their cards from it; another one does so at
+half the trials, for the growth per million. ``--trials 5000000`` needs some minutes and 20 GB of disk below TMPDIR.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ def cut(folder: Path) -> dict[str, float]:
     pool = open_pool(folder / "pool")
     rows = pool.write_samples(folder / "samples.parquet", asked, GRADER_VERSION)
     found = {"samples_seconds": time.monotonic() - started}
-    each = rows // QUERIES  # trials of every query
-    settings = StrategySettings(("vrt", "uniform", "prop2diff"), 16, each, each // 4, each, each)
+    cap = rows // QUERIES  # trials of every query
+    settings = StrategySettings(("vrt", "uniform", "prop2diff"), 16, min(52, cap), 40, 192, cap)
     made, outcomes = write_datasets(folder, asked, StrategyPolicy(settings), CardTexts("bench", {}, {}))
     found["seconds"] = time.monotonic() - started
     found["cpu_seconds"] = time.process_time()
     found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    right = pool.samples(asked, GRADER_VERSION, columns=["trial"], where=f"verdict == 'correct' and trial < {each}")
+    right = pool.samples(
+        asked, GRADER_VERSION, columns=["trial"], where=f"verdict == 'correct' and trial < {min(52, cap)}"
+    )
     assert made["vrt"] == len(right) and len(outcomes) == 3 * QUERIES, "another way to count says otherwise"
     return found | {f"rows_{strategy}": count for strategy, count in made.items()}
 
