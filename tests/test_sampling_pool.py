@@ -243,7 +243,7 @@ def test_readers_see_whole_flushes_while_a_run_writes_and_merges(tmp_path: Path,
 
 
 def random_pool(folder: Path, seed: int) -> tuple[list[Query], pd.DataFrame, pd.DataFrame]:
-    """A pool with gaps, repeats, ungraded trials, several graders and a query nobody knows; and its raw rows."""
+    """A pool with gaps, repeats (also with another text), ungraded trials, several graders and a query nobody knows."""
     choose = random.Random(seed)
     queries = some_queries(6)
     stranger = replace(queries[0], query_id="stranger")
@@ -253,11 +253,14 @@ def random_pool(folder: Path, seed: int) -> tuple[list[Query], pd.DataFrame, pd.
     for _ in range(6):
         for _ in range(20):
             query, number = choose.choice([*queries, stranger]), choose.randrange(12)
-            trials.append(trial(query, number))
-            writer.add_trial(trials[-1])
+            drawn = trial(query, number, f"{query.query}, text {choose.randrange(2)}: the answer is {number % 3}.")
+            trials.append(drawn)
+            writer.add_trial(drawn)
             for _ in range(choose.choice([0, 1, 1, 2])):
-                version = choose.choice([VERSION, "older"])
-                grades.append(grade(query, number, choose.choice(["correct", "wrong", "no_answer"]), version))
+                judged = grade(
+                    query, number, choose.choice(["correct", "wrong", "no_answer"]), choose.choice([VERSION, "old"])
+                )
+                grades.append(replace(judged, response_hash=drawn.response_hash))
                 writer.add_grade(grades[-1])
         writer.flush()
     return queries, pd.DataFrame([asdict(one) for one in trials]), pd.DataFrame([asdict(one) for one in grades])
@@ -275,7 +278,9 @@ def test_samples_equal_a_plain_pandas_join(tmp_path: Path, version: str | None, 
         pd.DataFrame([asdict(q) for q in queries]), on="query_id"
     )
     expected = expected.merge(
-        grades.drop_duplicates(["query_id", "trial"], keep="last"), on=["query_id", "trial"], how="left"
+        grades.drop_duplicates(["query_id", "trial", "response_hash"], keep="last"),
+        on=["query_id", "trial", "response_hash"],
+        how="left",
     )
     order = {query.query_id: number for number, query in enumerate(queries)}
     expected = expected.sort_values("trial").sort_values("query_id", key=lambda ids: ids.map(order), kind="stable")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _READ_AGAIN = 5  # times, when shards were merged under a reader's hands
 _MEMORY = "800MB"  # DuckDB spills to its temporary folder beyond this
 _ROWS_AT_A_TIME = 16_384
-# A trial's place in the pool, and the newest current grade of each (query, trial): {} are the wanted columns of it.
+# The oldest row of each (query, trial), and the newest of that row's current grades: {} are the wanted columns of it.
 _PLACED = "SELECT *, file_index << 40 | file_row_number AS place FROM read_parquet([{}], file_row_number = true)"
 _KEYS = """
     SELECT number, trial, min(t.place) AS place{} FROM
@@ -38,6 +38,7 @@ _KEYS = """
         LEFT JOIN (SELECT number, trial::INTEGER AS trial, g.* EXCLUDE (query_id, trial) FROM grades g
             JOIN asked USING (query_id) WHERE due IS NULL OR grader = due) g USING (number, trial, response_hash)
     GROUP BY number, trial"""
+_NEWEST = ", arg_max_null({0}, coalesce(g.place, 0) - (t.place::HUGEINT << 60)) AS {0}"
 _CODE = f"coalesce(list_position({VERDICTS}, verdict), 0)::TINYINT - 1::TINYINT"
 
 Result = TypeVar("Result")
@@ -76,7 +77,7 @@ class PoolReader:
         newest grade of each trial.
         """
         asked = self.queries() if queries is None else queries
-        keys = _KEYS.format(", arg_max_null(verdict, g.place) AS verdict")
+        keys = _KEYS.format(_NEWEST.format("verdict"))
         sql = f"SELECT number, trial, {_CODE} AS verdict FROM ({keys}) ORDER BY number, trial"
         found = self._read(asked, grader_version, lambda connection: connection.execute(sql).fetchnumpy())
         return Ledger([query.query_id for query in asked], found["number"], found["trial"], found["verdict"])
@@ -240,7 +241,7 @@ def _select(names: Sequence[str], where: str | None, order: str) -> tuple[str, l
     used = {*names, *(condition.names if condition else ())} - {"query_id", "trial"}
     of_trial = used & set(schema_of(Trial).names)
     of_query = used & set(schema_of(Query).names)
-    newest = "".join(f", arg_max_null({name}, g.place) AS {name}" for name in sorted(used - of_trial - of_query))
+    newest = "".join(map(_NEWEST.format, sorted(used - of_trial - of_query)))
     owned = "".join(f", a.{name}" for name in sorted(of_query)) + "".join(f", t.{name}" for name in sorted(of_trial))
     drawn = "JOIN trials t ON t.place = k.place AND t.query_id = a.query_id" if of_trial else ""
     sql = f"SELECT k.*, a.query_id{owned} FROM ({_KEYS.format(newest)}) k JOIN asked a USING (number) {drawn}"
