@@ -15,6 +15,7 @@ from dartlib.synthesis.difficulty import fit_priors as fit_priors
 from dartlib.synthesis.difficulty import measure_difficulty as measure_difficulty
 from dartlib.synthesis.red_flags import red_flag_table as red_flag_table
 from dartlib.synthesis.stopping import StoppingRule as StoppingRule
+from dartlib.synthesis.stopping import unmet_queries as unmet_queries
 from dartlib.synthesis.strategies import StrategyPolicy as StrategyPolicy
 from dartlib.synthesis.strategies import StrategySettings as StrategySettings
 from dartlib.synthesis.synthesize import SynthesisReport as SynthesisReport
