@@ -298,19 +298,31 @@ def test_samples_equal_a_plain_pandas_join(tmp_path: Path, version: str | None, 
         assert open_pool(tmp_path).ledger(None, version).counts() == counts
 
 
+def destroy_responses(path: Path) -> None:
+    """Zeros over the pages of one column; the footer and all other columns stay."""
+    group = pq.read_metadata(path).row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    column = next(column for column in columns if column.path_in_schema == "response")
+    data, start = bytearray(path.read_bytes()), column.dictionary_page_offset or column.data_page_offset
+    data[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    path.write_bytes(data)
+
+
+def test_damaged_texts_are_set_aside_when_they_are_to_be_graded_again(tmp_path: Path) -> None:
+    folder = fill(tmp_path, some_queries(3), 4)
+    destroy_responses(folder / "trials-000002.parquet")
+    with pytest.raises(PoolError, match="trials-000002.parquet damaged, moved to set-aside: run again"):
+        regrade(folder, log=lambda line: None)
+    assert [path.name for path in (folder / "set-aside").iterdir()] == ["trials-000002.parquet"]
+    assert regrade(folder, log=lambda line: None)["trials"].sum() == 9
+
+
 def test_texts_are_read_for_wanted_rows_only(tmp_path: Path) -> None:
     """The pages of every response but those of one shard are destroyed: whoever reads them is told so."""
     queries = some_queries(3)
     folder = fill(tmp_path, queries, 4)
-    for shard in shards.list_shards(folder, "trials"):
-        if shard.first != 3:
-            group = pq.read_metadata(shard.path).row_group(0)
-            column = next(
-                group.column(n) for n in range(group.num_columns) if group.column(n).path_in_schema == "response"
-            )
-            data, start = bytearray(shard.path.read_bytes()), column.dictionary_page_offset or column.data_page_offset
-            data[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
-            shard.path.write_bytes(data)
+    for number in (1, 2, 4):
+        destroy_responses(folder / f"trials-{number:06d}.parquet")
     pool = open_pool(folder)
     assert pool.ledger(grader_version=VERSION).counts() == {query.query_id: Counts(2, 4) for query in queries}
     assert len(pool.samples(columns=["seed", "answer", "level"], where="verdict == 'correct'")) == 6

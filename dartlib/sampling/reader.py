@@ -116,11 +116,24 @@ class PoolReader:
         return self._read(queries, grader_version, write)
 
     def ungraded(self, queries: Sequence[Query], grader_version: str, rows: int = 1000) -> Iterator[list[Trial]]:
-        """The trials without a current grade, at most ``rows`` at a time; for the holder of the lease."""
+        """The trials without a current grade, at most ``rows`` at a time; for the holder of the lease.
+
+        A shard whose texts turn out to be damaged is set aside, and PoolError says so.
+        """
+        import duckdb
+
         sql, values = _select(schema_of(Trial).names, "verdict.isna()", "")
-        with self._views(queries, grader_version) as connection:
-            for batch in connection.sql(sql, params=values).to_arrow_reader(rows):
-                yield [Trial(**row) for row in batch.to_pylist()]
+        try:
+            with self._views(queries, grader_version) as connection:
+                for batch in connection.sql(sql, params=values).to_arrow_reader(rows):
+                    yield [Trial(**row) for row in batch.to_pylist()]
+        except (duckdb.Error, pa.ArrowInvalid, OSError):
+            if not self._find_damage(shards.all_paths(self.folder)):
+                raise
+            for name in self._damaged:
+                shards.set_aside(self.folder / name)
+            names = ", ".join(self._damaged)
+            raise PoolError(f"{self.folder}: {names} {shards.DRAWN_AGAIN}") from None
 
     def show(
         self, query_id: str, queries: Sequence[Query] | None = None, grader_version: str | None = None
@@ -204,7 +217,9 @@ class PoolReader:
                 continue
             except (duckdb.Error, pa.ArrowInvalid, OSError) as error:  # a footer was whole, its pages are not?
                 if before == shards.all_paths(self.folder) and not self._find_damage(before):
-                    raise PoolError(f"{self.folder}: {str(error).partition(chr(10))[0]}") from error
+                    if isinstance(error, duckdb.Error):
+                        raise PoolError(f"{self.folder}: {str(error).partition(chr(10))[0]}") from error
+                    raise
         raise PoolError(f"{self.folder}: its files keep vanishing or are damaged: {'; '.join(self.unreadable)}")
 
     def _find_damage(self, paths: Collection[Path]) -> bool:
