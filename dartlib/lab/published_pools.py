@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dartlib.queries import join_texts
-from dartlib.records import Counts, Query, RecordError, SftRow, read_schema
+from dartlib.records import Counts, Query, RecordError, SftRow
 from dartlib.synthesis.allocation import prop2diff_quotas, uniform_quotas
 
 if TYPE_CHECKING:
@@ -109,11 +109,15 @@ def _read_info(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
 
 
 def _check(path: Path, columns: Sequence[str]) -> None:
-    found = read_schema(path).names
-    if missing := [name for name in columns if name not in found]:
-        raise RecordError(
-            f"{path}: no column {missing[0]!r} (found: {', '.join(found)}): not a file of this published set"
-        )
+    try:
+        found = pq.read_schema(path).names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RecordError(f"{path}: not a readable Parquet file ({error}): download it again") from None
+    for name in columns:
+        if name not in found:
+            raise RecordError(
+                f"{path}: no column {name!r} (found: {', '.join(found)}): not a file of this published set"
+            )
 
 
 def _choose(
