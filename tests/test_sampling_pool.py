@@ -29,7 +29,7 @@ from dartlib.records import (
     response_hash,
     write_records,
 )
-from dartlib.sampling import PoolError, Setting, open_pool, regrade, shards
+from dartlib.sampling import PoolError, Setting, open_pool, reader, regrade, shards
 from dartlib.sampling.pool import PoolWriter, grader_key, read_setting
 
 SETTING = Setting("weights", "template", 1.0, 1.0, 8, (), 0)
@@ -134,8 +134,8 @@ def test_torn_and_foreign_files_are_set_aside_and_reported_by_the_next_run(tmp_p
     (folder / "trials-mine.parquet").write_bytes(b"not ours")
     (folder / ".trials-000007.parquet.4242.tmp").write_bytes(whole[:9])
     (folder / "notes.txt").write_text("a user's own")
-    reader = open_pool(folder)
-    assert reader.trials().to_pylist() == rows and len(reader.unreadable) == 3  # of trials
+    pool = open_pool(folder)
+    assert pool.trials().to_pylist() == rows and len(pool.unreadable) == 3  # of trials
     notes = PoolWriter(tmp_path, SETTING).set_aside
     assert [note.split(":")[0] for note in notes] == [
         "trials-mine.parquet", "trials-000005.parquet", "trials-000006.parquet", "grades-000005.parquet",
@@ -152,9 +152,9 @@ def test_a_shard_with_damaged_pages_is_named_and_the_rest_is_read(tmp_path: Path
     data = bytearray(path.read_bytes())
     data[4:200] = bytes(196)  # the footer stays whole
     path.write_bytes(data)
-    reader = open_pool(folder)
-    assert reader.trials(["trial"])["trial"].to_pylist() == [0, 0, 1, 1, 3, 3, 4, 4]
-    assert len(reader.unreadable) == 1 and "trials-000003.parquet: damaged" in reader.unreadable[0]
+    pool = open_pool(folder)
+    assert pool.trials(["trial"])["trial"].to_pylist() == [0, 0, 1, 1, 3, 3, 4, 4]
+    assert len(pool.unreadable) == 1 and "trials-000003.parquet: damaged" in pool.unreadable[0]
     with pytest.raises(ValueError, match="moved to set-aside"):
         shards.compact(folder, "trials")
     assert open_pool(folder).trials().num_rows == 8
@@ -396,7 +396,9 @@ def test_numbers_of_a_setting_have_one_type(tmp_path: Path) -> None:
     assert read_setting(folder) == real and '"temperature": 1.0' in (folder / "setting.json").read_text()
 
 
-def test_samples_are_written_in_the_order_of_the_queries(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_a_time", [1, 4, 1000])  # trials that are sorted together
+def test_samples_are_written_in_the_order_of_the_queries(tmp_path: Path, monkeypatch, at_a_time: int) -> None:
+    monkeypatch.setattr(reader, "_TRIALS_AT_A_TIME", at_a_time)
     queries = [
         *reversed(some_queries(4)),
         make_queries([{"query": "new", "reference_answer": "1"}], source="t", version="1")[0],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartlib.records import Grade, Query, RecordError, Sample, Trial, schema_of, to_table, write_batches
+from dartlib.records import Counts, Grade, Query, RecordError, Sample, Trial, schema_of, to_table, write_batches
 from dartlib.sampling import shards
 from dartlib.sampling.conditions import Condition, names_of
 from dartlib.sampling.ledger import VERDICTS, Ledger
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _READ_AGAIN = 5  # times, when shards were merged under a reader's hands
 _MEMORY = "800MB"  # DuckDB spills to its temporary folder beyond this
 _ROWS_AT_A_TIME = 16_384
+_TRIALS_AT_A_TIME = 500_000  # whose texts are sorted together
 # The oldest row of each (query, trial), and the newest of that row's current grades: {} are the wanted columns of it.
 _PLACED = "SELECT *, file_index << 40 | file_row_number AS place FROM read_parquet([{}], file_row_number = true)"
 _KEYS = """
@@ -110,10 +111,14 @@ class PoolReader:
         """Write the graded trials of ``queries`` as a file of Sample records, in any amount; returns their number."""
         sql, values = _select(schema_of(Sample).names, "verdict.notna()", "ORDER BY number, trial")
 
-        def write(connection: duckdb.DuckDBPyConnection) -> int:
-            return write_batches(path, connection.sql(sql, params=values).to_arrow_reader(_ROWS_AT_A_TIME), Sample)
+        counts = self.ledger(queries, grader_version).counts()
 
-        return self._read(queries, grader_version, write)
+        def batches() -> Iterator[pa.RecordBatch]:
+            for part in _parts(queries, counts):  # of few queries even a small memory sorts texts of any amount
+                with self._views(part, grader_version) as connection:
+                    yield from connection.sql(sql, params=values).to_arrow_reader(_ROWS_AT_A_TIME)
+
+        return self._again_if_merged(lambda: write_batches(path, batches(), Sample))
 
     def ungraded(self, queries: Sequence[Query], grader_version: str, rows: int = 1000) -> Iterator[list[Trial]]:
         """The trials without a current grade, at most ``rows`` at a time; for the holder of the lease.
@@ -217,6 +222,10 @@ class PoolReader:
                 continue
             except (duckdb.Error, pa.ArrowInvalid, OSError) as error:  # a footer was whole, its pages are not?
                 if before == shards.all_paths(self.folder) and not self._find_damage(before):
+                    if isinstance(error, duckdb.OutOfMemoryException):
+                        raise PoolError(
+                            f"{self.folder}: too much at once: ask for fewer columns, queries or rows"
+                        ) from error
                     if isinstance(error, duckdb.Error):
                         raise PoolError(f"{self.folder}: {str(error).partition(chr(10))[0]}") from error
                     raise
@@ -262,6 +271,19 @@ def _select(names: Sequence[str], where: str | None, order: str) -> tuple[str, l
     sql = f"SELECT k.*, a.query_id{owned} FROM ({_KEYS.format(newest)}) k JOIN asked a USING (number) {drawn}"
     kept = f"WHERE {condition.sql}" if condition else ""
     return f"SELECT {', '.join(names)} FROM ({sql}) {kept} {order}", condition.values if condition else []
+
+
+def _parts(queries: Sequence[Query], counts: Mapping[str, Counts]) -> Iterator[list[Query]]:
+    """The queries in their order, so many at a time that they have about _TRIALS_AT_A_TIME trials together."""
+    part, trials = list[Query](), 0
+    for query in queries:
+        part.append(query)
+        trials += counts[query.query_id].trials
+        if trials >= _TRIALS_AT_A_TIME:
+            yield part
+            part, trials = [], 0
+    if part:
+        yield part
 
 
 def _quoted(path: Path) -> str:
