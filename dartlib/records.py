@@ -277,8 +277,9 @@ def check_unique(queries: Sequence[Query]) -> None:
 
 def to_table(records: Iterable[RecordType], record: type[RecordType]) -> pa.Table:
     """Records as an Arrow table in the record's schema; an empty iterable gives an empty table."""
-    rows = [asdict(item) for item in records]
-    return pa.Table.from_pylist(rows, schema=schema_of(record))
+    rows, schema = list(records), schema_of(record)
+    columns = [pa.array([getattr(row, column.name) for row in rows], column.type) for column in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def write_records(path: Path, records: Iterable[RecordType], record: type[RecordType]) -> None:

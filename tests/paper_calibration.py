@@ -90,3 +90,18 @@ def calibrate_pass_rates(tail: ZeroInflatedBeta) -> FloatArray:
     # Where model and figure meet, the model may not run above the first read rate.
     result[: FIRST_RANK - 1] = np.minimum(betaincinv(tail.a, tail.b, inside), rates[0])
     return np.asarray(np.round(result, 9), dtype=np.float64)
+
+
+def calibrated_lengths(pass_rates: FloatArray) -> FloatArray:
+    """Mean response tokens of each query: linear in its fail rate.
+
+    The two coefficients meet the means of the published sets: 273.8 tokens (Uniform: every query weighs the same)
+    and 480.3 (Hard: weight proportional to the fail rate). Wrong responses are taken to be as long as correct ones.
+    """
+    sizes = load_published("sizes").set_index(["data", "quantity"])["value"]
+    uniform = float(sizes[("DART-Math-Uniform", "mean response tokens")])
+    hard = float(sizes[("DART-Math-Hard", "mean response tokens")])
+    fail = 1 - pass_rates
+    average, weighted = fail.mean(), (fail**2).sum() / fail.sum()
+    slope = (hard - uniform) / (weighted - average)
+    return np.asarray(uniform + slope * (fail - average), dtype=np.float64)

@@ -214,7 +214,10 @@ def test_texts_are_read_for_the_wanted_queries_only(tmp_path):
 
 
 def test_wrong_files_are_named(tmp_path):
-    with pytest.raises(analysis.AnalysisError, match="no such file"):
+    with pytest.raises(RecordError, match="no such file"):
+        analysis.read_samples(tmp_path / "samples.parquet")
+    samples().assign(verdict=1).to_parquet(tmp_path / "samples.parquet")
+    with pytest.raises(RecordError, match="samples.parquet: column 'verdict' is int64, expected string"):
         analysis.read_samples(tmp_path / "samples.parquet")
     with pytest.raises(RecordError, match="no such file"):
         analysis.read_outcomes(tmp_path / "outcomes.parquet")

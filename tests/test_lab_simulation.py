@@ -7,18 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from paper_calibration import calibrate_pass_rates, figure_points, fit_tail
+from paper_calibration import calibrate_pass_rates, calibrated_lengths, figure_points, fit_tail
+from simulated_run import TimedTeacher, simulate
 
 from dartlib.lab import (
-    SimulatedTeacher,
-    calibrated_lengths,
     calibrated_pass_rates,
     cut_by_policy,
     draw_pass_rates,
     estimate_cost,
     replay_table,
     replay_teacher,
-    simulate,
 )
 from dartlib.published import load_published
 from dartlib.records import Counts, QueryOutcome
@@ -27,9 +25,9 @@ from dartlib.statistics import ZeroInflatedBeta
 from dartlib.synthesis import StoppingRule, StrategySettings, counts_of, prop2diff_quotas, read_pass_rates
 
 
-def teacher_of(rates: list[float], trials: int = 64, seed: int = 1, tokens: float = 50.0) -> SimulatedTeacher:
+def teacher_of(rates: list[float], trials: int = 64, seed: int = 1, tokens: float = 50.0) -> TimedTeacher:
     names = [f"q{number}" for number in range(len(rates))]
-    return SimulatedTeacher(dict(zip(names, rates, strict=True)), dict.fromkeys(names, tokens), trials, seed)
+    return TimedTeacher(dict(zip(names, rates, strict=True)), trials, seed, dict.fromkeys(names, tokens))
 
 
 def test_draws_are_numbered() -> None:

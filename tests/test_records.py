@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def test_the_schema_says_which_columns_may_be_empty() -> None:
     schema = schema_of(Trial)
     assert schema.field("logprob_sum").nullable and not schema.field("response").nullable
     assert schema.field("trial").type == pa.int64()
+    assert schema.field("response").type == pa.large_string()  # a column of texts may pass 2 GiB
+
+
+def test_a_trial_carries_the_hash_of_its_response() -> None:
+    first, second = (Trial("q", 0, 1, "s", text, "stop", 1, None, "e", 0.1) for text in ("a", "b"))
+    assert first.response_hash == hashlib.sha256(b"a").hexdigest()[:12] != second.response_hash
 
 
 @pytest.mark.parametrize(

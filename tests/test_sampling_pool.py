@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from dartlib.grading import GRADER_VERSION
+from dartlib.grading import GRADER_VERSION, LENIENT_GRADER_VERSION
 from dartlib.leases import Lease, LeaseHeld
 from dartlib.records import (
     Counts,
@@ -29,7 +29,7 @@ from dartlib.records import (
     response_hash,
     write_records,
 )
-from dartlib.sampling import PoolError, Setting, open_pool, regrade, shards
+from dartlib.sampling import PoolError, Setting, open_pool, reader, regrade, shards
 from dartlib.sampling.pool import PoolWriter, grader_key, read_setting
 
 SETTING = Setting("weights", "template", 1.0, 1.0, 8, (), 0)
@@ -134,8 +134,8 @@ def test_torn_and_foreign_files_are_set_aside_and_reported_by_the_next_run(tmp_p
     (folder / "trials-mine.parquet").write_bytes(b"not ours")
     (folder / ".trials-000007.parquet.4242.tmp").write_bytes(whole[:9])
     (folder / "notes.txt").write_text("a user's own")
-    reader = open_pool(folder)
-    assert reader.trials().to_pylist() == rows and len(reader.unreadable) == 3  # of trials
+    pool = open_pool(folder)
+    assert pool.trials().to_pylist() == rows and len(pool.unreadable) == 3  # of trials
     notes = PoolWriter(tmp_path, SETTING).set_aside
     assert [note.split(":")[0] for note in notes] == [
         "trials-mine.parquet", "trials-000005.parquet", "trials-000006.parquet", "grades-000005.parquet",
@@ -152,9 +152,9 @@ def test_a_shard_with_damaged_pages_is_named_and_the_rest_is_read(tmp_path: Path
     data = bytearray(path.read_bytes())
     data[4:200] = bytes(196)  # the footer stays whole
     path.write_bytes(data)
-    reader = open_pool(folder)
-    assert reader.trials(["trial"])["trial"].to_pylist() == [0, 0, 1, 1, 3, 3, 4, 4]
-    assert len(reader.unreadable) == 1 and "trials-000003.parquet: damaged" in reader.unreadable[0]
+    pool = open_pool(folder)
+    assert pool.trials(["trial"])["trial"].to_pylist() == [0, 0, 1, 1, 3, 3, 4, 4]
+    assert len(pool.unreadable) == 1 and "trials-000003.parquet: damaged" in pool.unreadable[0]
     with pytest.raises(ValueError, match="moved to set-aside"):
         shards.compact(folder, "trials")
     assert open_pool(folder).trials().num_rows == 8
@@ -243,7 +243,7 @@ def test_readers_see_whole_flushes_while_a_run_writes_and_merges(tmp_path: Path,
 
 
 def random_pool(folder: Path, seed: int) -> tuple[list[Query], pd.DataFrame, pd.DataFrame]:
-    """A pool with gaps, repeats, ungraded trials, several graders and a query nobody knows; and its raw rows."""
+    """A pool with gaps, repeats (also with another text), ungraded trials, several graders and a query nobody knows."""
     choose = random.Random(seed)
     queries = some_queries(6)
     stranger = replace(queries[0], query_id="stranger")
@@ -253,11 +253,14 @@ def random_pool(folder: Path, seed: int) -> tuple[list[Query], pd.DataFrame, pd.
     for _ in range(6):
         for _ in range(20):
             query, number = choose.choice([*queries, stranger]), choose.randrange(12)
-            trials.append(trial(query, number))
-            writer.add_trial(trials[-1])
+            drawn = trial(query, number, f"{query.query}, text {choose.randrange(2)}: the answer is {number % 3}.")
+            trials.append(drawn)
+            writer.add_trial(drawn)
             for _ in range(choose.choice([0, 1, 1, 2])):
-                version = choose.choice([VERSION, "older"])
-                grades.append(grade(query, number, choose.choice(["correct", "wrong", "no_answer"]), version))
+                judged = grade(
+                    query, number, choose.choice(["correct", "wrong", "no_answer"]), choose.choice([VERSION, "old"])
+                )
+                grades.append(replace(judged, response_hash=drawn.response_hash))
                 writer.add_grade(grades[-1])
         writer.flush()
     return queries, pd.DataFrame([asdict(one) for one in trials]), pd.DataFrame([asdict(one) for one in grades])
@@ -275,7 +278,9 @@ def test_samples_equal_a_plain_pandas_join(tmp_path: Path, version: str | None, 
         pd.DataFrame([asdict(q) for q in queries]), on="query_id"
     )
     expected = expected.merge(
-        grades.drop_duplicates(["query_id", "trial"], keep="last"), on=["query_id", "trial"], how="left"
+        grades.drop_duplicates(["query_id", "trial", "response_hash"], keep="last"),
+        on=["query_id", "trial", "response_hash"],
+        how="left",
     )
     order = {query.query_id: number for number, query in enumerate(queries)}
     expected = expected.sort_values("trial").sort_values("query_id", key=lambda ids: ids.map(order), kind="stable")
@@ -293,19 +298,31 @@ def test_samples_equal_a_plain_pandas_join(tmp_path: Path, version: str | None, 
         assert open_pool(tmp_path).ledger(None, version).counts() == counts
 
 
+def destroy_responses(path: Path) -> None:
+    """Zeros over the pages of one column; the footer and all other columns stay."""
+    group = pq.read_metadata(path).row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    column = next(column for column in columns if column.path_in_schema == "response")
+    data, start = bytearray(path.read_bytes()), column.dictionary_page_offset or column.data_page_offset
+    data[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    path.write_bytes(data)
+
+
+def test_damaged_texts_are_set_aside_when_they_are_to_be_graded_again(tmp_path: Path) -> None:
+    folder = fill(tmp_path, some_queries(3), 4)
+    destroy_responses(folder / "trials-000002.parquet")
+    with pytest.raises(PoolError, match="trials-000002.parquet damaged, moved to set-aside: run again"):
+        regrade(folder, log=lambda line: None)
+    assert [path.name for path in (folder / "set-aside").iterdir()] == ["trials-000002.parquet"]
+    assert regrade(folder, log=lambda line: None)["trials"].sum() == 9
+
+
 def test_texts_are_read_for_wanted_rows_only(tmp_path: Path) -> None:
     """The pages of every response but those of one shard are destroyed: whoever reads them is told so."""
     queries = some_queries(3)
     folder = fill(tmp_path, queries, 4)
-    for shard in shards.list_shards(folder, "trials"):
-        if shard.first != 3:
-            group = pq.read_metadata(shard.path).row_group(0)
-            column = next(
-                group.column(n) for n in range(group.num_columns) if group.column(n).path_in_schema == "response"
-            )
-            data, start = bytearray(shard.path.read_bytes()), column.dictionary_page_offset or column.data_page_offset
-            data[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
-            shard.path.write_bytes(data)
+    for number in (1, 2, 4):
+        destroy_responses(folder / f"trials-{number:06d}.parquet")
     pool = open_pool(folder)
     assert pool.ledger(grader_version=VERSION).counts() == {query.query_id: Counts(2, 4) for query in queries}
     assert len(pool.samples(columns=["seed", "answer", "level"], where="verdict == 'correct'")) == 6
@@ -379,7 +396,9 @@ def test_numbers_of_a_setting_have_one_type(tmp_path: Path) -> None:
     assert read_setting(folder) == real and '"temperature": 1.0' in (folder / "setting.json").read_text()
 
 
-def test_samples_are_written_in_the_order_of_the_queries(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_a_time", [1, 4, 1000])  # trials that are sorted together
+def test_samples_are_written_in_the_order_of_the_queries(tmp_path: Path, monkeypatch, at_a_time: int) -> None:
+    monkeypatch.setattr(reader, "_TRIALS_AT_A_TIME", at_a_time)
     queries = [
         *reversed(some_queries(4)),
         make_queries([{"query": "new", "reference_answer": "1"}], source="t", version="1")[0],
@@ -454,3 +473,19 @@ def test_regrading_needs_no_engine_and_says_what_moved(tmp_path: Path) -> None:
     assert np.flatnonzero(open_pool(folder).show(queries[1].query_id)["verdict"] == "correct").tolist() == [2, 5]
     with Lease(folder, purpose="a test"), pytest.raises(LeaseHeld):
         regrade(folder)
+
+
+def test_regrading_stays_as_lenient_as_the_pool_was(tmp_path: Path) -> None:
+    """The last number of a bare text is its answer to a lenient grader only."""
+    query = some_queries(8)[7]
+    writer = PoolWriter(tmp_path, SETTING)
+    writer.add_queries([query])
+    for number in range(2):
+        drawn = trial(query, number, f"Trial {number}: three and four make 7")
+        writer.add_trial(drawn)
+        key = grader_key("0/older/lenient", query)
+        writer.add_grade(Grade(query.query_id, number, "7", "correct", "number", key, drawn.response_hash))
+    writer.flush()
+    moved = regrade(tmp_path, log=lambda line: None)
+    assert moved[["before", "after", "trials"]].values.tolist() == [["correct", "correct", 2]]
+    assert open_pool(tmp_path).ledger(grader_version=LENIENT_GRADER_VERSION).verdict_counts()["correct"] == 2

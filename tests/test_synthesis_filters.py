@@ -171,7 +171,7 @@ def test_the_card_tells_truth_flags_and_what_was_dropped(tmp_path: Path) -> None
     assert "- math-test: 3 of 5000 questions whole, 589 sharing 13 words in a row (569 are shorter" in clean
     assert "## Benchmarks in the queries\n\nNot looked for." in card
     header = yaml.safe_load(card.split("---\n")[1])
-    assert header["teacher"] == {"teacher": "a/b", "teacher_weights": "f00"} and header["license"] == "other"
+    assert header["teacher"] == {"name": "a/b", "weights": "f00"} and header["license"] == "other"
     assert header["size_categories"] == ["n<1K"] and card.split("---\n")[2].startswith("\n# uniform: 2 responses")
     assert "no verifier card was given" in data_card("uniform", tally, [outcome(2, 4, 0.5)], text)
 

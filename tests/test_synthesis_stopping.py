@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated_run import TimedTeacher, simulate
 
-from dartlib.lab import SimulatedTeacher, cut_by_policy, judge, simulate
+from dartlib.lab import SimulatedTeacher, cut_by_policy, judge
 from dartlib.records import Counts, QueryOutcome
 from dartlib.statistics import ZeroInflatedBeta
 from dartlib.synthesis import StoppingRule, StrategyPolicy, StrategySettings
@@ -74,7 +75,7 @@ def test_levels_are_judged_by_their_own_population() -> None:
 def test_timing_cannot_change_what_is_given_up(rates, threshold, patience, strategies, slots, seed) -> None:
     """Any number of slots under the virtual clock counts exactly what one-by-one drawing counts."""
     names = [f"q{number}" for number in range(len(rates))]
-    teacher = SimulatedTeacher(dict(zip(names, rates, strict=True)), dict.fromkeys(names, 50.0), 64, seed)
+    teacher = TimedTeacher(dict(zip(names, rates, strict=True)), 64, seed, dict.fromkeys(names, 50.0))
     chosen = StrategySettings(strategies, 4, 6, 5, 9, 64)
     policy = StrategyPolicy(chosen, stopping=stopping(threshold, patience, first=8))
     run = simulate(teacher, policy, slots=slots, tokens_per_second=100.0)
@@ -98,7 +99,7 @@ def one_by_one(teacher: SimulatedTeacher, policy: StrategyPolicy) -> dict[str, C
 def test_given_up_queries_end_early_and_the_others_are_untouched() -> None:
     names = [f"q{number}" for number in range(40)]
     rates = dict(zip(names, [0.0] * 20 + [0.5] * 20, strict=True))
-    teacher = SimulatedTeacher(rates, dict.fromkeys(names, 10.0), 400, 3)
+    teacher = SimulatedTeacher(rates, 400, 3)
     chosen = StrategySettings(("uniform",), 8, 1, 4, 1, 400)
     plain = cut_by_policy(teacher, StrategyPolicy(chosen))
     ended = cut_by_policy(teacher, StrategyPolicy(chosen, stopping=stopping(0.3, patience=60)))
@@ -149,7 +150,7 @@ def test_giving_up_wastes_little_of_what_is_in_flight() -> None:
     """Trials behind the next look may be void, so they are asked only within the waste budget."""
     names = [f"q{number}" for number in range(300)]
     rates = dict(zip(names, [0.004] * 150 + [0.5] * 150, strict=True))
-    teacher = SimulatedTeacher(rates, dict.fromkeys(names, 10.0), 512, 3)
+    teacher = TimedTeacher(rates, 512, 3, dict.fromkeys(names, 10.0))
     chosen = StrategySettings(("uniform",), 8, 1, 30, 1, 512)
     policy = StrategyPolicy(chosen, stopping=stopping(0.1, patience=64))
     run = simulate(teacher, policy, slots=128, tokens_per_second=100.0)

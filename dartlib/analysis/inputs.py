@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dartlib.files import find_path
 from dartlib.queries import Source, find_source, load_catalogue, read_rows
-from dartlib.records import STRATEGIES, Query, QueryOutcome, read_schema, read_table
+from dartlib.records import STRATEGIES, Query, QueryOutcome, Sample, check_columns, read_schema, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,12 +51,13 @@ def read_outcomes(path: Path) -> pd.DataFrame:
 
 def read_samples(path: Path) -> pd.DataFrame:
     """The trials drawn, with verdicts but without texts, one row each, by query and trial number."""
-    return _read_columns(path, SAMPLE_COLUMNS).sort_values(["query_id", "trial"], ignore_index=True)
+    return _frame(read_table(path, Sample, SAMPLE_COLUMNS)).sort_values(["query_id", "trial"], ignore_index=True)
 
 
 def read_texts(path: Path, query_ids: Collection[str]) -> pd.DataFrame:
     """Answers and responses of the trials of a few queries; a large pool is not loaded for it."""
-    frame = _read_columns(path, TEXT_COLUMNS, [("query_id", "in", list(query_ids))])
+    columns = check_columns(path, Sample, TEXT_COLUMNS)
+    frame = _read_columns(path, columns, [("query_id", "in", list(query_ids))])
     return frame.sort_values(["query_id", "trial"], ignore_index=True)
 
 

@@ -27,7 +27,7 @@ HARDEST_SHARE = 0.2
 
 
 def replay_teacher(
-    recorded: Mapping[str, Counts] | Iterable[QueryOutcome], *, trials: int, seed: int, mean_tokens: float = 1.0
+    recorded: Mapping[str, Counts] | Iterable[QueryOutcome], *, trials: int, seed: int
 ) -> SimulatedTeacher:
     """A teacher with each query's recorded pass rate, taken as the truth (a never-solved query stays so).
 
@@ -37,7 +37,7 @@ def replay_teacher(
         rates = {query_id: count.correct / count.trials for query_id, count in recorded.items()}
     else:
         rates = pass_rates_of(recorded)
-    return SimulatedTeacher(rates, dict.fromkeys(rates, mean_tokens), trials, seed)
+    return SimulatedTeacher(rates, trials, seed)
 
 
 def pass_rates_of(outcomes: Iterable[QueryOutcome]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from dartlib.files import write_text_atomically
 from dartlib.records import Attempt, Grade, Query, Trial, read_records, write_records
 from dartlib.sampling import shards
 
+LENIENT = "/lenient"  # the end of a lenient grader's version
 SCHEMA_VERSION = 2  # since 2, trials and grades name the response
 SAMPLING_VERSION = "1"  # raised by hand when the same settings give other trials, data sets or scores
 
@@ -79,9 +80,10 @@ def trial_seed(sampling_seed: int, query_id: str, trial: int) -> int:
 
 
 def grader_key(grader_version: str, query: Query) -> str:
-    """Identifies what a verdict rests on: the grader and the query's reference answer."""
+    """Identifies what a verdict rests on: the grader and the query's reference answer; tells a lenient grader."""
     parts = [grader_version, query.reference_answer, query.answer_type, str(query.tolerance)]
-    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:12]
+    digest = hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:12]
+    return digest + LENIENT if grader_version.endswith(LENIENT) else digest
 
 
 class PoolWriter:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartlib.records import Grade, Query, RecordError, Sample, Trial, schema_of, to_table, write_batches
+from dartlib.records import Counts, Grade, Query, RecordError, Sample, Trial, schema_of, to_table, write_batches
 from dartlib.sampling import shards
 from dartlib.sampling.conditions import Condition, names_of
 from dartlib.sampling.ledger import VERDICTS, Ledger
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _READ_AGAIN = 5  # times, when shards were merged under a reader's hands
 _MEMORY = "800MB"  # DuckDB spills to its temporary folder beyond this
 _ROWS_AT_A_TIME = 16_384
-# A trial's place in the pool, and the newest current grade of each (query, trial): {} are the wanted columns of it.
+_TRIALS_AT_A_TIME = 500_000  # whose texts are sorted together
+# The oldest row of each (query, trial), and the newest of that row's current grades: {} are the wanted columns of it.
 _PLACED = "SELECT *, file_index << 40 | file_row_number AS place FROM read_parquet([{}], file_row_number = true)"
 _KEYS = """
     SELECT number, trial, min(t.place) AS place{} FROM
@@ -38,6 +39,7 @@ _KEYS = """
         LEFT JOIN (SELECT number, trial::INTEGER AS trial, g.* EXCLUDE (query_id, trial) FROM grades g
             JOIN asked USING (query_id) WHERE due IS NULL OR grader = due) g USING (number, trial, response_hash)
     GROUP BY number, trial"""
+_NEWEST = ", arg_max_null({0}, coalesce(g.place, 0) - (t.place::HUGEINT << 60)) AS {0}"
 _CODE = f"coalesce(list_position({VERDICTS}, verdict), 0)::TINYINT - 1::TINYINT"
 
 Result = TypeVar("Result")
@@ -76,7 +78,7 @@ class PoolReader:
         newest grade of each trial.
         """
         asked = self.queries() if queries is None else queries
-        keys = _KEYS.format(", arg_max_null(verdict, g.place) AS verdict")
+        keys = _KEYS.format(_NEWEST.format("verdict"))
         sql = f"SELECT number, trial, {_CODE} AS verdict FROM ({keys}) ORDER BY number, trial"
         found = self._read(asked, grader_version, lambda connection: connection.execute(sql).fetchnumpy())
         return Ledger([query.query_id for query in asked], found["number"], found["trial"], found["verdict"])
@@ -109,17 +111,34 @@ class PoolReader:
         """Write the graded trials of ``queries`` as a file of Sample records, in any amount; returns their number."""
         sql, values = _select(schema_of(Sample).names, "verdict.notna()", "ORDER BY number, trial")
 
-        def write(connection: duckdb.DuckDBPyConnection) -> int:
-            return write_batches(path, connection.sql(sql, params=values).to_arrow_reader(_ROWS_AT_A_TIME), Sample)
+        counts = self.ledger(queries, grader_version).counts()
 
-        return self._read(queries, grader_version, write)
+        def batches() -> Iterator[pa.RecordBatch]:
+            for part in _parts(queries, counts):  # of few queries even a small memory sorts texts of any amount
+                with self._views(part, grader_version) as connection:
+                    yield from connection.sql(sql, params=values).to_arrow_reader(_ROWS_AT_A_TIME)
+
+        return self._again_if_merged(lambda: write_batches(path, batches(), Sample))
 
     def ungraded(self, queries: Sequence[Query], grader_version: str, rows: int = 1000) -> Iterator[list[Trial]]:
-        """The trials without a current grade, at most ``rows`` at a time; for the holder of the lease."""
+        """The trials without a current grade, at most ``rows`` at a time; for the holder of the lease.
+
+        A shard whose texts turn out to be damaged is set aside, and PoolError says so.
+        """
+        import duckdb
+
         sql, values = _select(schema_of(Trial).names, "verdict.isna()", "")
-        with self._views(queries, grader_version) as connection:
-            for batch in connection.sql(sql, params=values).to_arrow_reader(rows):
-                yield [Trial(**row) for row in batch.to_pylist()]
+        try:
+            with self._views(queries, grader_version) as connection:
+                for batch in connection.sql(sql, params=values).to_arrow_reader(rows):
+                    yield [Trial(**row) for row in batch.to_pylist()]
+        except (duckdb.Error, pa.ArrowInvalid, OSError):
+            if not self._find_damage(shards.all_paths(self.folder)):
+                raise
+            for name in self._damaged:
+                shards.set_aside(self.folder / name)
+            names = ", ".join(self._damaged)
+            raise PoolError(f"{self.folder}: {names} {shards.DRAWN_AGAIN}") from None
 
     def show(
         self, query_id: str, queries: Sequence[Query] | None = None, grader_version: str | None = None
@@ -203,7 +222,13 @@ class PoolReader:
                 continue
             except (duckdb.Error, pa.ArrowInvalid, OSError) as error:  # a footer was whole, its pages are not?
                 if before == shards.all_paths(self.folder) and not self._find_damage(before):
-                    raise PoolError(f"{self.folder}: {str(error).partition(chr(10))[0]}") from error
+                    if isinstance(error, duckdb.OutOfMemoryException):
+                        raise PoolError(
+                            f"{self.folder}: too much at once: ask for fewer columns, queries or rows"
+                        ) from error
+                    if isinstance(error, duckdb.Error):
+                        raise PoolError(f"{self.folder}: {str(error).partition(chr(10))[0]}") from error
+                    raise
         raise PoolError(f"{self.folder}: its files keep vanishing or are damaged: {'; '.join(self.unreadable)}")
 
     def _find_damage(self, paths: Collection[Path]) -> bool:
@@ -240,12 +265,25 @@ def _select(names: Sequence[str], where: str | None, order: str) -> tuple[str, l
     used = {*names, *(condition.names if condition else ())} - {"query_id", "trial"}
     of_trial = used & set(schema_of(Trial).names)
     of_query = used & set(schema_of(Query).names)
-    newest = "".join(f", arg_max_null({name}, g.place) AS {name}" for name in sorted(used - of_trial - of_query))
+    newest = "".join(map(_NEWEST.format, sorted(used - of_trial - of_query)))
     owned = "".join(f", a.{name}" for name in sorted(of_query)) + "".join(f", t.{name}" for name in sorted(of_trial))
     drawn = "JOIN trials t ON t.place = k.place AND t.query_id = a.query_id" if of_trial else ""
     sql = f"SELECT k.*, a.query_id{owned} FROM ({_KEYS.format(newest)}) k JOIN asked a USING (number) {drawn}"
     kept = f"WHERE {condition.sql}" if condition else ""
     return f"SELECT {', '.join(names)} FROM ({sql}) {kept} {order}", condition.values if condition else []
+
+
+def _parts(queries: Sequence[Query], counts: Mapping[str, Counts]) -> Iterator[list[Query]]:
+    """The queries in their order, so many at a time that they have about _TRIALS_AT_A_TIME trials together."""
+    part, trials = list[Query](), 0
+    for query in queries:
+        part.append(query)
+        trials += counts[query.query_id].trials
+        if trials >= _TRIALS_AT_A_TIME:
+            yield part
+            part, trials = [], 0
+    if part:
+        yield part
 
 
 def _quoted(path: Path) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from dartlib.grading import GradingPool
 from dartlib.leases import Lease
 from dartlib.records import Grade, Query, Verdict
-from dartlib.sampling.pool import PoolError, PoolWriter, grader_key, read_setting
+from dartlib.sampling.pool import LENIENT, PoolError, PoolWriter, grader_key, read_setting
 from dartlib.sampling.reader import open_pool
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def regrade(
 ) -> pd.DataFrame:
     """Grade every trial that has no grade by the present grader and reference; older grades stay beside it.
 
-    ``queries`` (default: those that the pool keeps) may carry corrected references. Returns how verdicts moved:
+    ``queries`` (default: those that the pool keeps) may carry corrected references. What was graded leniently (an
+    evaluation's pool) is graded leniently again. Returns how verdicts moved:
     columns before, after, trials ("none": never graded). Killed, it goes on where it was. Raises LeaseHeld while a
     run fills the pool.
     """
@@ -35,7 +36,8 @@ def regrade(
         raise PoolError(f"{reader.folder}: this folder was renamed: call it {setting.identity} again")
     asked = reader.queries() if queries is None else list(queries)
     before = reader.ledger(asked)
-    with Lease(reader.folder, purpose="regrading"), GradingPool(workers=workers) as grading:
+    lenient = len(reader.samples(asked, columns=["trial"], where=f"grader.str.endswith('{LENIENT}')")) > 0
+    with Lease(reader.folder, purpose="regrading"), GradingPool(workers=workers, lenient=lenient) as grading:
         writer = PoolWriter(reader.folder.parent, setting)
         writer.add_queries(asked)
         ledger = reader.ledger(asked, grading.version)

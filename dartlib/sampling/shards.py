@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from dartlib.records import Attempt, Grade, Query, RecordError, Trial, check_col
 
 KINDS: dict[str, type] = {"queries": Query, "trials": Trial, "grades": Grade, "attempts": Attempt}
 SET_ASIDE = "set-aside"
+DRAWN_AGAIN = f"damaged, moved to {SET_ASIDE}: run again, its trials will be drawn again"
 MERGE_COUNT = 64  # so many small shards in a row become one: about two minutes of flushes
 SMALL_BYTES = 64 * 2**20  # a shard above this is left as it is
 ROWS_PER_GROUP = 65_536  # what readers hold in memory at a time
@@ -90,7 +92,7 @@ def clean(folder: Path, setting: str) -> list[str]:
         path.unlink()
     notes = [f"{name}: not a shard's name" for name in foreign_names(folder)]
     for path in [folder / name for name in foreign_names(folder)]:
-        _set_aside(path)
+        set_aside(path)
     for kind in KINDS:
         broken = True
         while broken:  # without a broken merged shard, the ones it was to replace count again
@@ -100,7 +102,7 @@ def clean(folder: Path, setting: str) -> list[str]:
                     check_shard(shard, setting)
                 except RecordError as error:
                     notes.append(str(error).removeprefix(f"{folder}/"))
-                    _set_aside(shard.path)
+                    set_aside(shard.path)
                     broken = True
     for kind in KINDS:
         _drop_replaced(folder, kind)
@@ -119,19 +121,11 @@ def compact(folder: Path, kind: str) -> None:
 
 def _small_runs(shards: Sequence[Shard]) -> Iterator[list[Shard]]:
     """Neighbouring small shards, at least MERGE_COUNT of them, cut where they together stop being small."""
-    runs: list[list[tuple[Shard, int]]] = [[]]
-    for shard in shards:
-        size = shard.path.stat().st_size
-        if size >= SMALL_BYTES:
-            runs.append([])
-        else:
-            runs[-1].append((shard, size))
-    for run in runs:
-        chunk: list[Shard] = []
-        total = 0
-        for shard, size in run if len(run) >= MERGE_COUNT else []:
+    for small, group in groupby(shards, key=lambda shard: shard.path.stat().st_size < SMALL_BYTES):
+        run, chunk, total = list(group), [], 0
+        for shard in run if small and len(run) >= MERGE_COUNT else []:
             chunk.append(shard)
-            total += size
+            total += shard.path.stat().st_size
             if total >= SMALL_BYTES:
                 yield chunk
                 chunk, total = [], 0
@@ -156,10 +150,8 @@ def _rows_of(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
         try:
             yield from pq.ParquetFile(shard.path).iter_batches(ROWS_PER_GROUP)
         except (pa.ArrowInvalid, OSError) as error:
-            _set_aside(shard.path)
-            raise RecordError(
-                f"{shard.path}: damaged ({error}), moved to {SET_ASIDE}: run again, its trials will be drawn again"
-            ) from None
+            set_aside(shard.path)
+            raise RecordError(f"{shard.path}: {DRAWN_AGAIN} ({error})") from None
 
 
 def _drop_replaced(folder: Path, kind: str) -> None:
@@ -169,7 +161,7 @@ def _drop_replaced(folder: Path, kind: str) -> None:
             path.unlink()
 
 
-def _set_aside(path: Path) -> None:
+def set_aside(path: Path) -> None:
     """Move a file out of the way without overwriting an earlier one."""
     place = path.parent / SET_ASIDE
     place.mkdir(exist_ok=True)

@@ -17,7 +17,6 @@ from dartlib.synthesis.datasets import Tally
 from dartlib.synthesis.red_flags import RED_FLAGS, FlagCounts, flag_table
 from dartlib.synthesis.verifier import ASSUMPTIONS, VerifierCard, right_share_table, right_shares
 
-TEACHER = ("teacher", "teacher_weights")
 _HOW = {
     "vrt": "vanilla rejection tuning: the same number of trials for every query",
     "uniform": "DARS-Uniform: trials until every query has its quota of correct responses, or the cap",
@@ -27,7 +26,7 @@ _HOW = {
 
 @dataclass(frozen=True, slots=True)
 class CardTexts:
-    """What a card tells besides counts. ``parameters`` may hold the ``teacher``'s name and ``teacher_weights``.
+    """What a card tells besides counts. ``parameters`` hold the ``teacher``'s name and ``teacher_weights``, its hash.
 
     ``verifier`` adds, per bin of fail rates, the share of responses whose answer is truly right; ``overlaps`` is what
     `find_overlaps` says of benchmarks in the queries.
@@ -46,12 +45,11 @@ def data_card(strategy: str, tally: Tally, outcomes: Sequence[QueryOutcome], tex
     It says what answer matching does not check, and lists the queries that stayed below their quota. ``tally`` holds
     what was counted of the rows.
     """
-    unmet = [outcome for outcome in outcomes if outcome.status not in ("met", "drawn")]
+    unmet, given = [outcome for outcome in outcomes if outcome.status not in ("met", "drawn")], texts.parameters
     dropped = ", ".join(f"{name} {count}" for name, count in tally.dropped.items())
     parts = [
         _header(
-            tally.by_level.total(),
-            teacher={name: texts.parameters[name] for name in TEACHER if name in texts.parameters},
+            tally.by_level.total(), teacher={"name": given.get("teacher"), "weights": given.get("teacher_weights")}
         ),
         f"# {strategy}: {tally.by_level.total()} responses to {len(tally.by_query)} of {len(outcomes)} queries",
         f"Made by {_HOW[strategy]} (arXiv 2407.13690).",
@@ -69,7 +67,7 @@ def data_card(strategy: str, tally: Tally, outcomes: Sequence[QueryOutcome], tex
         "## Benchmarks in the queries",
         _overlaps(texts.overlaps),
         "## Parameters",
-        "\n".join(f"- `{name}`: {value!r}" for name, value in texts.parameters.items()),
+        "\n".join(f"- `{name}`: {value!r}" for name, value in given.items()),
         "## Make it again",
         f"    {texts.rebuild}",
         "Sampled text is stored, not regenerated: an engine may answer differently on another machine. From the same "
@@ -88,12 +86,15 @@ def front_page(rows: Mapping[str, int], licences: Mapping[str, str]) -> str:
     """
     files = {name: [{"split": "train", "path": f"{name}.parquet"}] for name in rows}
     types = {"large_string": "string", "double": "float64"}
-    columns = [{"name": one.name, "dtype": types.get(str(one.type), str(one.type))} for one in schema_of(SftRow)]
+    columns = {one.name: types.get(str(one.type), str(one.type)) for one in schema_of(SftRow)}
     parts = [
         _header(
             sum(rows.values()),
             configs=[{"config_name": name, "data_files": paths} for name, paths in files.items()],
-            dataset_info=[{"config_name": name, "features": columns} for name in rows],
+            dataset_info=[
+                {"config_name": name, "features": [{"name": one, "dtype": kind} for one, kind in columns.items()]}
+                for name in rows
+            ],
         ),
         "# Difficulty-aware synthetic data",
         "\n".join(f"- [{name}]({name}.md): {count} rows" for name, count in rows.items()),

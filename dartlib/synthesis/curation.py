@@ -51,9 +51,9 @@ def read_prefixes(samples: Path) -> dict[str, Prefix]:
     Raises RecordError when it is no such file, or its rows are not by query, then trial.
     """
     columns = check_columns(samples, Sample, ["query_id", "trial", "verdict"])
-    table = pq.read_table(samples, columns=columns).combine_chunks()
-    ids = table["query_id"].combine_chunks().dictionary_encode()
-    verdicts = table["verdict"].combine_chunks().dictionary_encode()
+    texts = ["query_id", "verdict"]  # as numbers: no text per trial
+    table = pq.read_table(samples, columns=columns, read_dictionary=texts).unify_dictionaries().combine_chunks()
+    ids, verdicts = (table[name].combine_chunks() for name in texts)
     names = verdicts.dictionary.to_pylist()
     right = names.index(Verdict.CORRECT.value) if Verdict.CORRECT.value in names else -1
     owners, correct = ids.indices.to_numpy(), verdicts.indices.to_numpy() == right

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -48,7 +48,9 @@ def write_dataset(stem: Path, rows: Iterable[SftRow]) -> int:
 
         def tables() -> Iterator[pa.Table]:
             while batch := list(islice(waiting, _ROWS_AT_A_TIME)):
-                lines.writelines(f"{json.dumps(asdict(row), ensure_ascii=False)}\n".encode() for row in batch)
+                for row in batch:
+                    values = {name: getattr(row, name) for name in SftRow.__slots__}
+                    lines.write(f"{json.dumps(values, ensure_ascii=False)}\n".encode())
                 yield to_table(batch, SftRow)
 
         return write_batches(stem.with_suffix(".parquet"), tables(), SftRow)

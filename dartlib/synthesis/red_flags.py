@@ -30,7 +30,7 @@ def is_long(response: str) -> bool:
 def is_repetitive(response: str) -> bool:
     """The same eight words four times, or one character a hundred times in a row: a sampler's loop."""
     words = response.split()
-    runs = Counter(tuple(words[start : start + REPEATED_WORDS]) for start in range(len(words) - REPEATED_WORDS + 1))
+    runs = Counter(zip(*(words[start:] for start in range(REPEATED_WORDS)), strict=False))
     return max(runs.values(), default=0) >= REPEATS or _ONE_CHARACTER.search(response) is not None
 
 

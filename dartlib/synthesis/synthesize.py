@@ -107,6 +107,8 @@ def synthesize(
     pool = open_pool(report.pool)
     samples = output_folder / "samples.parquet"
     pool.write_samples(samples, queries, GRADER_VERSION)
+    for name in pool.unreadable:
+        log(f"pool {report.setting}: left out {name}; move it away and run again: its trials will be drawn again")
     parameters: dict[str, object] = {"teacher": teacher or engine.weights, "teacher_weights": engine.weights}
     parameters |= {"engine": engine.name, "template": template.name, "grader": GRADER_VERSION}
     parameters |= {key: value for key, value in asdict(read_setting(report.pool)).items() if key not in _HASHES}

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dartlib.lab import SimulatedTeacher, calibrated_lengths, calibrated_pass_rates
+from dartlib.lab import calibrated_pass_rates
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # what tests and benchmarks share
+
+from paper_calibration import calibrated_lengths  # noqa: E402
+from simulated_run import TimedTeacher  # noqa: E402
 
 SEED = 20240618
 
@@ -44,14 +50,14 @@ def json_path(description: str | None) -> Path | None:
     return parser.parse_args().json
 
 
-def paper_teacher(cap: int, queries: int | None = None, seed: int = SEED) -> SimulatedTeacher:
+def paper_teacher(cap: int, queries: int | None = None, seed: int = SEED) -> TimedTeacher:
     """The calibrated queries, hardest first (or so many of them, evenly spread), with draws up to ``cap``."""
     rates = calibrated_pass_rates()
     lengths = calibrated_lengths(rates)
     count = queries or len(rates)
     chosen = ((np.arange(count) + 0.5) * len(rates) / count).astype(int)
     names = [f"rank{number + 1:05d}" for number in chosen]
-    return SimulatedTeacher(
+    return TimedTeacher(
         pass_rates=dict(zip(names, rates[chosen].tolist(), strict=True)),
         mean_tokens=dict(zip(names, lengths[chosen].tolist(), strict=True)),
         trials=cap,

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 from _rows import json_path, paper_teacher, report, row
+from simulated_run import Simulation, TimedTeacher, simulate
 
-from dartlib.lab import SimulatedTeacher, Simulation, cut_by_policy, simulate
+from dartlib.lab import cut_by_policy
 from dartlib.sampling import ConstantPolicy
 from dartlib.synthesis import prop2diff_quotas, uniform_quotas
 
@@ -27,7 +28,7 @@ TOKENS_PER_SECOND = 120_000.0
 
 
 def reference_loop(
-    teacher: SimulatedTeacher, quotas: Mapping[str, int], cap: int, slots: int, tokens_per_second: float
+    teacher: TimedTeacher, quotas: Mapping[str, int], cap: int, slots: int, tokens_per_second: float
 ) -> tuple[int, float]:
     """Trials and virtual seconds of the loop."""
     names = list(teacher.pass_rates)
@@ -74,7 +75,7 @@ def batch_seconds(seconds: np.ndarray, slots: int) -> float:
     return max(free)
 
 
-def measure(name: str, teacher: SimulatedTeacher, quotas: Mapping[str, int], slots: int) -> list[dict[str, Any]]:
+def measure(name: str, teacher: TimedTeacher, quotas: Mapping[str, int], slots: int) -> list[dict[str, Any]]:
     """Rows for one strategy: ours, then the loop on the same draws."""
     throughput = TOKENS_PER_SECOND * slots / SLOTS
     _ = teacher.verdicts, teacher.spreads, teacher.offsets

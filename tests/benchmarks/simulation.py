@@ -16,22 +16,23 @@ that changes a cost by less than 2 %, as the other tails show; do not trust the 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _rows import SEED, json_path, report, row
+from _rows import SEED, json_path, report, row  # first: it finds the tests' own modules
+from paper_calibration import QUERIES, calibrate_pass_rates, calibrated_lengths, fit_tail
 
-from dartlib.lab import SimulatedTeacher, calibrated_lengths, calibrated_pass_rates, cut_by_policy, estimate_cost
+from dartlib.lab import (
+    SimulatedTeacher,
+    calibrated_pass_rates,
+    cut_by_policy,
+    estimate_cost,
+)
 from dartlib.published import load_published
 from dartlib.records import Counts
 from dartlib.sampling import ConstantPolicy
 from dartlib.synthesis import prop2diff_quotas, uniform_quotas
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from paper_calibration import QUERIES, calibrate_pass_rates, fit_tail  # noqa: E402
 
 CAPS = (256, 512, 1024, 2048, 4096, 8192)
 # Settings of figures 3 and 4, in the order of their points.
@@ -43,7 +44,7 @@ def held_out(tail: str, rates: np.ndarray) -> list[dict[str, Any]]:
     """Rows for one tail model."""
     names = [f"rank{number + 1:05d}" for number in range(len(rates))]
     by_name = dict(zip(names, rates.tolist(), strict=True))
-    teacher = SimulatedTeacher(by_name, dict.fromkeys(names, 1.0), max(CAPS), SEED)
+    teacher = SimulatedTeacher(by_name, max(CAPS), SEED)
     fail = {name: 1 - rate for name, rate in by_name.items()}
     quotas = {"uniform": uniform_quotas(fail, k_u=40), "prop2diff": prop2diff_quotas(fail, k_p=192)}
     figure_4 = load_published("synthesis_cost").set_index(["strategy", "quantity", "cap"])["value"]
