@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Number
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ class Cell(NamedTuple):
         """The value as text, empty for None; RecordError for anything but a text or a number."""
         if self.value is None:
             return ""
-        if isinstance(self.value, bool) or not isinstance(self.value, str | int | float):
+        if isinstance(self.value, bool) or not isinstance(self.value, str | Number):
             kind = type(self.value).__name__
             raise RecordError(f"{where}: {self.column} must be text or a number, not {kind}: convert it")
         return str(self.value)
