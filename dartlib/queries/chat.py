@@ -55,6 +55,6 @@ def _message(value: Any) -> Message | None:
     role = value.get("role") or value.get("from")
     content = value.get("content") or value.get("value")
     if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, Mapping)]
-        content = "".join(filter(None, texts)) if len(texts) == len(content) else None
+        texts = [text for part in content if isinstance(part, Mapping) and isinstance(text := part.get("text"), str)]
+        content = "".join(texts) if len(texts) == len(content) else None
     return (role.lower(), content) if isinstance(role, str) and isinstance(content, str) else None
