@@ -126,6 +126,17 @@ def test_nested_columns_of_a_published_pool(tmp_path: Path, monkeypatch: pytest.
     assert found.outcomes["fail_rate"].isna().all(), "a pool of correct responses does not tell pass rates"
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_known_set_without_its_verdicts_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setenv("DARTLIB_DATA_DIR", str(tmp_path))
+    row = {"query": "a", "resp": "1", "gt_ans": "1", "query_id": "m1", "domain": "d", "query_metadata": {"level": 4}}
+    write(tmp_path / f"dart-math-pool-math{suffix}", [row] * 2)
+    with pytest.raises(RecordError, match=r"no column ans_correct for correct \(found: query, resp, .*\): rename one$"):
+        analysis.read_responses("dart-math-pool-math", log=SILENT)
+
+
 ROW = st.fixed_dictionaries(
     {"query": st.sampled_from("abc"), "response": st.sampled_from("xyz"), "correct": st.booleans()}
 )

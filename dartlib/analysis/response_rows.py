@@ -121,7 +121,11 @@ def plain_columns(path: Path, wanted: Mapping[str, Sequence[str]]) -> dict[str, 
 
 
 def store_rows(
-    path: Path, target: Path, fields: Mapping[str, Sequence[str]], columns: Mapping[str, str] | None
+    path: Path,
+    target: Path,
+    fields: Mapping[str, Sequence[str]],
+    columns: Mapping[str, str] | None,
+    somewhere: Sequence[str],
 ) -> tuple[Path, dict[str, tuple[str, ...]]]:
     """A file's rows, checked one by one, as Parquet under this module's own column names; field -> its column there.
 
@@ -134,7 +138,7 @@ def store_rows(
     seen: set[str] = set()
     with pq.ParquetWriter(target, schema) as writer:
         batch: list[dict[str, str | None]] = []
-        for where, cells in read_fields(path, fields, required=_NEEDED, columns=columns):
+        for where, cells in read_fields(path, fields, required=_NEEDED, columns=columns, somewhere=somewhere):
             seen.update(cells)
             batch.append({name: _value(where, name, cell) for name, cell in cells.items()})
             if len(batch) == 4096:

@@ -96,9 +96,10 @@ def read_responses(
     title, part, folder = name or (known.name if known else path.stem), known.part if known else None, None
     file, wanted = path, candidates(fields, columns)
     found = plain_columns(path, wanted) if file_ending(path) == ".parquet" else None
-    if found is None or any(wanted[field] and field not in found for field in columns or ()):
+    somewhere = [field for field in known.everywhere if field in fields] if known else []
+    if found is None or any(wanted[field] and field not in found for field in (*somewhere, *(columns or ()))):
         folder = tempfile.TemporaryDirectory(prefix="dartlib-responses-")
-        path, found = store_rows(path, Path(folder.name) / "rows.parquet", fields, columns)
+        path, found = store_rows(path, Path(folder.name) / "rows.parquet", fields, columns, somewhere)
     with connect() as connection:
         view, arguments = view_of(path, found, part), arguments_of(path, part)
         texts = run_sql(connection, file, _PER_TEXT.format(view=view), arguments)

@@ -99,7 +99,7 @@ def read_queries(
     path = Path(path)
     known = source if isinstance(source, Source) else None
     if known:
-        rows = list(read_fields(path, known.columns, required=(("query",),)))
+        rows = list(read_fields(path, known.columns, required=(("query",),), somewhere=known.everywhere))
     else:
         required = (("query",), ("reference_answer", "solution"))
         rows = list(read_fields(path, QUERY_FIELDS, required=required, columns=columns or {}))
