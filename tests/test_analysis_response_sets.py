@@ -211,6 +211,8 @@ BAD = [
     ("set.json", '[{"query": "a"},\n {"query": }]', r"set.json: invalid JSON at line 2 .*: correct it or delete"),
     ("set.jsonl", '{"query": "a", "response": "b", "pass_rate": "high"}', "line 1: pass_rate is 'high', expected a nu"),
     ("set.csv", "query,response,pass_rate\na,b,1.5", "line 2: pass_rate is 1.5, not between 0 and 1"),
+    ("set.jsonl", '{"query": "a", "response": "b", "n_tokens": ' + "9" * 400 + "}", "line 1: n_tokens is '9+', exp"),
+    ("set.jsonl", '{"query": "a", "response": "b", "pass_rate": 1e400}', "line 1: pass_rate is too large for a number"),
     ("set.jsonl", '{"query": "a", "response": "b", "n_tokens": -3}', "line 1: n_tokens is -3, not a number of tokens"),
     ("set.csv", "query,response,correct\na,b,perhaps\nc,,", "none of its 2 rows can be used: 0 without a query, 1 wi"),
     ("set.jsonl", '{"query": "a", "response": "\\udc00"}', r"set.jsonl, line 1: .udc00 is half a character"),

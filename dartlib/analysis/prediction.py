@@ -72,8 +72,8 @@ def _rate(where: str, cells: Mapping[str, Cell]) -> tuple[float, float] | None:
         column, value = cells[field]
         try:
             numbers[field] = float(value) if value is not None and value != "" else np.nan
-        except (TypeError, ValueError):
-            raise AnalysisError(f"{where}: {column} is {value!r}, expected a number") from None
+        except (TypeError, ValueError, OverflowError):
+            raise AnalysisError(f"{where}: {column} is {str(value)[:40]!r}, expected a number") from None
     rate = numbers["pass_rate"]
     if np.isnan(rate) and numbers["trials"] > 0:
         rate = numbers["correct"] / numbers["trials"]

@@ -156,8 +156,10 @@ def _number(where: str, name: str, value: Any) -> str | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise AnalysisError(f"{where} is {value!r}, expected a number: convert it or leave it empty") from None
+    except (TypeError, ValueError, OverflowError):
+        raise AnalysisError(
+            f"{where} is {str(value)[:40]!r}, expected a number: correct it or leave it empty"
+        ) from None
     if not 0 <= number < math.inf or (name == "pass_rate" and number > 1):
         wanted = "between 0 and 1" if name == "pass_rate" else "a number of tokens"
         raise AnalysisError(f"{where} is {number:g}, not {wanted}: correct it or leave it empty")
