@@ -126,6 +126,17 @@ def test_nested_columns_of_a_published_pool(tmp_path: Path, monkeypatch: pytest.
     assert found.outcomes["fail_rate"].isna().all(), "a pool of correct responses does not tell pass rates"
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_known_set_without_its_verdicts_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setenv("DARTLIB_DATA_DIR", str(tmp_path))
+    row = {"query": "a", "resp": "1", "gt_ans": "1", "query_id": "m1", "domain": "d", "query_metadata": {"level": 4}}
+    write(tmp_path / f"dart-math-pool-math{suffix}", [row] * 2)
+    with pytest.raises(RecordError, match=r"no column ans_correct for correct \(found: query, resp, .*\): rename one$"):
+        analysis.read_responses("dart-math-pool-math", log=SILENT)
+
+
 ROW = st.fixed_dictionaries(
     {"query": st.sampled_from("abc"), "response": st.sampled_from("xyz"), "correct": st.booleans()}
 )
@@ -200,6 +211,8 @@ BAD = [
     ("set.json", '[{"query": "a"},\n {"query": }]', r"set.json: invalid JSON at line 2 .*: correct it or delete"),
     ("set.jsonl", '{"query": "a", "response": "b", "pass_rate": "high"}', "line 1: pass_rate is 'high', expected a nu"),
     ("set.csv", "query,response,pass_rate\na,b,1.5", "line 2: pass_rate is 1.5, not between 0 and 1"),
+    ("set.jsonl", '{"query": "a", "response": "b", "n_tokens": ' + "9" * 400 + "}", "line 1: n_tokens is '9+', exp"),
+    ("set.jsonl", '{"query": "a", "response": "b", "pass_rate": 1e400}', "line 1: pass_rate is too large for a number"),
     ("set.jsonl", '{"query": "a", "response": "b", "n_tokens": -3}', "line 1: n_tokens is -3, not a number of tokens"),
     ("set.csv", "query,response,correct\na,b,perhaps\nc,,", "none of its 2 rows can be used: 0 without a query, 1 wi"),
     ("set.jsonl", '{"query": "a", "response": "\\udc00"}', r"set.jsonl, line 1: .udc00 is half a character"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +129,22 @@ def test_stop_strings_end_the_text_and_are_not_in_it(engine) -> None:  # type: i
     assert stopped.finish_reason == "stop"
     assert stopped.text == free.text[: free.text.index(words[2])]
     assert stopped.n_tokens < free.n_tokens
+
+
+def test_a_stop_string_that_is_a_special_token_ends_the_reply(tiny: Path, engine, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """An end-of-turn mark of a chat template, which the model's settings need not name, leaves no trace in the text."""
+    from transformers import AutoTokenizer
+
+    from dartlib.engines import open_engine
+
+    words = ask(engine, [[0, 5, 6]], SamplingParameters(0.0, 1.0, 12), [0])[0].text.split()
+    chat = shutil.copytree(tiny, tmp_path / "chat")
+    tokenizer = AutoTokenizer.from_pretrained(chat)
+    tokenizer.add_special_tokens({"additional_special_tokens": [words[2]]})
+    tokenizer.save_pretrained(chat)
+    with open_engine("local", str(chat), log_folder=tmp_path) as opened:
+        reply = ask(opened, [[0, 5, 6]], SamplingParameters(0.0, 1.0, 12, (words[2],)), [0])[0]
+    assert (reply.text.split(), reply.finish_reason, reply.n_tokens) == (words[:2], "stop", 3)
 
 
 def test_exactly_one_bos(engine) -> None:  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import threading
@@ -147,7 +148,8 @@ def test_a_chat_model_teaches_problems_of_nested_and_repeated_rows(
     assert sorted((query.query, query.reference_answer) for query in queries) == [
         (f"What is {n} + 2?", str(n + 2)) for n in (1, 2, 3)
     ]
-    assert {body["prompt"] for body in bodies} == {f"<user>{query.query}</s><assistant>" for query in queries}
+    # its tokenizer adds no <s> by itself, so the template's own one stays
+    assert {body["prompt"] for body in bodies} == {f"<s><user>{query.query}</s><assistant>" for query in queries}
     assert all(body.get("stop", ["</s>"]) == ["</s>"] for body in bodies)
     data = read_records(stage / "datasets" / "prop2diff.parquet", SftRow)
     assert {row.query for row in data} == {query.query for query in queries}
@@ -174,4 +176,25 @@ def test_an_own_template_and_benchmark_evaluate_a_model(
     assert {body["prompt"] for body in bodies} == {f"{{0}} asks: What is {n} + 5? Say:" for n in (1, 2)}
     assert len(bodies) == 3
     metrics = json.loads((tmp_path / "run" / "04_evaluation" / "metrics.json").read_text())
-    assert metrics["template"] == "mine.yaml" and metrics["verdicts"] == {"correct": 3}
+    assert metrics["template"] == "mine.yaml" and metrics["verdicts"]["correct"] == 3
+
+
+ONE = '{"query": "1 + 1?", "answer": "2"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("packed.jsonl", gzip.compress(ONE.encode()), r"packed.jsonl: is compressed \(.gz\): unpack it first"),
+        ("lines.json", 2 * ONE.encode(), "lines.json: holds JSON Lines: rename it to lines.jsonl"),
+        (
+            "huge.jsonl",
+            (ONE + ONE.replace('"2"', "1e999")).encode(),
+            "huge.jsonl, line 2: answer is too large for a numb",
+        ),
+    ],
+)
+def test_synthesis_says_how_to_mend_a_file(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(papermill.PapermillExecutionError, match=message):
+        execute("02_synthesis", tmp_path / "run", QUERIES=str(tmp_path / name))

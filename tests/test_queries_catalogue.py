@@ -107,6 +107,17 @@ def test_queries_of_every_entry(name: str, tmp_path: Path) -> None:
     assert query.level == (1 if name.startswith("math-t") else None)
 
 
+@pytest.mark.parametrize("name", ASKED)
+def test_another_copy_of_a_set_must_have_its_columns(name: str, tmp_path: Path) -> None:
+    """A benchmark without its column of tolerances would be scored by another rule."""
+    source = get_source(name)
+    for field in source.everywhere:
+        row = {column: value for column, value in ROWS[name].items() if column != source.columns[field][0]}
+        (tmp_path / "copy.jsonl").write_text(json.dumps(row))
+        with pytest.raises(RecordError, match=f"no column {source.columns[field][0]} for {field} .*: rename one$"):
+            read_queries(tmp_path / "copy.jsonl", source=source, log=lambda line: None)
+
+
 @pytest.mark.parametrize("name", FETCHED)
 def test_a_set_is_fetched_whole_with_its_origin(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = get_source(name)

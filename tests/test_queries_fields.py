@@ -32,6 +32,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "a structure of lists": {
         "conversation": {"role": ["User", "Assistant"], "content": ["1 + 1?", "It is \\boxed{2}."]}
     },
+    "another name": {"dialog": [ASKED, ANSWERED], "topics": ["sums"]},
     "parts": {
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": "1 + "}, {"type": "text", "text": "1?"}]},
@@ -135,10 +136,14 @@ def test_training_rows_leave_out_what_the_file_calls_wrong(tmp_path: Path) -> No
 
 def test_repeated_problems_are_asked_once_and_told_by_row(tmp_path: Path) -> None:
     rows = [{"prompt": "a", "answer": "$1,000", "query_id": 5}] * 100
-    rows += [{"prompt": "b", "answer": "2"}, {"prompt": " a ", "answer": "1000.0"}, {"prompt": "b ", "answer": "-2"}]
+    rows += [
+        {"prompt": "b c", "answer": "2"},
+        {"prompt": " a ", "answer": "1000.0"},
+        {"prompt": "b c\n", "answer": "-2"},
+    ]
     path, said = write(tmp_path / "copies.jsonl", *rows), list[str]()
     queries = load_queries(str(path), split="train", queries_per_level=1, seed=0, log=said.append)
-    assert [(query.query, query.reference_answer) for query in queries] == [("a", "$1,000"), ("b", "2")]
+    assert [(query.query, query.reference_answer) for query in queries] == [("a", "$1,000"), ("b c", "2")]
     assert [line.partition("copies.jsonl: ")[2] for line in said] == [
         "101 of 103 rows repeat a problem (2 problems): asked once each, as in their first row",
         "1 rows answer a problem that stood before in other words: line 101 and line 103 ('2', '-2'): correct one",

@@ -59,10 +59,13 @@ def test_every_format_gives_the_same_queries(tmp_path: Path, suffix: str) -> Non
 
 def test_columns_can_be_named(tmp_path: Path) -> None:
     rows = [{"text": "1 + 1?", "key": 2, "hard": 4.0, "eps": "0.5", "id": 7}]
+    rows[0] |= {"domain": ["sums", "small"], "answer_type": "number"}
     columns = {"query": "text", "reference_answer": "key", "level": "hard", "tolerance": "eps"}
     (query,) = read_queries(_write(tmp_path / "own.jsonl", rows), columns=columns, source="mine")
     assert (query.query, query.reference_answer, query.level, query.tolerance) == ("1 + 1?", "2", 4, 0.5)
-    assert (query.source, json.loads(query.metadata)) == ("mine", {"id": "7"})
+    assert (query.source, query.domain, json.loads(query.metadata)) == ("mine", "sums, small", {"id": "7"})
+    columns |= {"level": ""}  # another scale
+    assert read_queries(_write(tmp_path / "own.jsonl", [rows[0] | {"level": 9}]), columns=columns)[0].level is None
 
 
 GOOD = '{"query": "a", "answer": "1"}\n'
@@ -73,6 +76,7 @@ GOOD = '{"query": "a", "answer": "1"}\n'
     [
         (GOOD + '{"query": "b", \n', r"own\.jsonl, line 2: invalid JSON"),
         (GOOD + "\n[1]\n", r"own\.jsonl, line 3: expected an object"),
+        ('[{"role": "user"}]\n[{"role": "user"}]\n', r"own\.jsonl, line 1: expected an object"),
         ('{"text": "a", "answer": "1"}', r"line 1: no column query or question or problem .*found: text, answer"),
         ('{"query": "a", "key": "1"}', r"no column reference_answer or answer .* for reference_answer"),
         ('{"query": "a", "solution": "1"}', r"line 1: solution has no \\boxed\{…\}: every query needs a reference"),

@@ -164,3 +164,21 @@ def test_models_without_a_tokenizer_say_what_to_give(tmp_path: Path, monkeypatch
     for model in (str(tmp_path), "nobody/nothing"):
         with pytest.raises(ModelError, match="no tokenizer to be had .*; give a model's folder or Hub id"):
             load_tokenizer(model)
+
+
+def test_training_reads_a_chat_template_and_a_file_as_sampling_does(tmp_path: Path) -> None:
+    from training_toys import config, tokenizer
+
+    from dartlib.records import SftRow, write_records
+    from dartlib.training import read_examples
+
+    words = tokenizer()
+    words.chat_template = "{% for m in messages %}Question {{ m.content }} </s>{% endfor %}Answer"
+    (tmp_path / "mine.txt").write_text("Question {query} </s>Answer\n")
+    row = SftRow("1 + 2 ?", "3 .", "id", 0, "s", None, None, "vrt")
+    write_records(tmp_path / "rows.parquet", [row], SftRow)
+    prompt = words("Question 1 + 2 ? </s>Answer").input_ids
+    for template in ("chat", str(tmp_path / "mine.txt")):
+        ((example,), dropped) = read_examples(tmp_path / "rows.parquet", words, config(template=template))
+        assert (example.prompt_tokens, dropped) == (len(prompt), 0)
+        assert list(example.token_ids) == [*prompt, *words("3 .").input_ids, words.eos_token_id]

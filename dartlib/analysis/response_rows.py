@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dartlib.analysis.inputs import AnalysisError
-from dartlib.queries.fields import RIGHT, WRONG, Cell, read_fields
+from dartlib.queries.fields import RIGHT, WRONG, Cell
 from dartlib.records import read_schema
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _TEXTS = ("query", "response", "original_query")
 _NUMBERS = ("pass_rate", "n_tokens")
-_NEEDED = (("query",), ("response",))
 _LEVEL = r"^(?:[Ll]evel )?([1-5])(?:\.0)?$"
 _MEMORY = "1GB"  # DuckDB spills to its temporary folder beyond this
 
@@ -121,29 +120,23 @@ def plain_columns(path: Path, wanted: Mapping[str, Sequence[str]]) -> dict[str, 
 
 
 def store_rows(
-    path: Path, target: Path, fields: Mapping[str, Sequence[str]], columns: Mapping[str, str] | None
-) -> tuple[Path, dict[str, tuple[str, ...]]]:
-    """A file's rows, checked one by one, as Parquet under this module's own column names; field -> its column there.
-
-    Only fields that some row has are in the result. Raises RecordError as read_fields does.
-    """
+    rows: Iterable[tuple[str, Mapping[str, Cell]]], target: Path, fields: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
+    """Rows of read_fields, checked one by one, as Parquet under this module's own column names; the fields found."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(name, pa.string()) for name in fields])
-    seen: set[str] = set()
+    schema, seen = pa.schema([(name, pa.string()) for name in fields]), {"query", "response"}
     with pq.ParquetWriter(target, schema) as writer:
         batch: list[dict[str, str | None]] = []
-        for where, cells in read_fields(path, fields, required=_NEEDED, columns=columns):
+        for where, cells in rows:
             seen.update(cells)
             batch.append({name: _value(where, name, cell) for name, cell in cells.items()})
             if len(batch) == 4096:
                 writer.write_table(pa.Table.from_pylist(batch, schema))
                 batch = []
         writer.write_table(pa.Table.from_pylist(batch, schema))
-    if not seen:
-        raise AnalysisError(f"{path}: holds no responses: give one row per response, with its query")
-    return target, {name: (name,) for name in fields if name in seen}
+    return {name: (name,) for name in fields if name in seen}
 
 
 def _value(where: str, name: str, cell: Cell) -> str | None:
@@ -163,8 +156,10 @@ def _number(where: str, name: str, value: Any) -> str | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise AnalysisError(f"{where} is {value!r}, expected a number: convert it or leave it empty") from None
+    except (TypeError, ValueError, OverflowError):
+        raise AnalysisError(
+            f"{where} is {str(value)[:40]!r}, expected a number: correct it or leave it empty"
+        ) from None
     if not 0 <= number < math.inf or (name == "pass_rate" and number > 1):
         wanted = "between 0 and 1" if name == "pass_rate" else "a number of tokens"
         raise AnalysisError(f"{where} is {number:g}, not {wanted}: correct it or leave it empty")

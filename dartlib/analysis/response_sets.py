@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from dartlib.analysis.inputs import AnalysisError, find_set
 from dartlib.analysis.response_rows import arguments_of, connect, plain_columns, run_sql, store_rows, view_of
-from dartlib.queries import join_texts
-from dartlib.queries.fields import RESPONSE_FIELDS, candidates
+from dartlib.queries import Source, join_texts
+from dartlib.queries.fields import RESPONSE_FIELDS, candidates, read_fields
 from dartlib.queries.files import file_ending
 from dartlib.records import Query, Verdict, make_query_id
 
@@ -88,17 +88,9 @@ def read_responses(
     correct, level, pass_rate, n_tokens) to the file's column or path. Where ``correct`` (true or false, or a verdict)
     is known, only correct responses are counted as data. Raises RecordError or AnalysisError naming file, row, field.
     """
-    known, path = find_set(source, "responses", log)
-    columns = None if known else columns or {}
-    fields: Mapping[str, Sequence[str]] = RESPONSE_FIELDS
-    if known:
-        fields = {key: value for key, value in known.columns.items() if key in ("part", *RESPONSE_FIELDS)}
-    title, part, folder = name or (known.name if known else path.stem), known.part if known else None, None
-    file, wanted = path, candidates(fields, columns)
-    found = plain_columns(path, wanted) if file_ending(path) == ".parquet" else None
-    if found is None or any(wanted[field] and field not in found for field in columns or ()):
-        folder = tempfile.TemporaryDirectory(prefix="dartlib-responses-")
-        path, found = store_rows(path, Path(folder.name) / "rows.parquet", fields, columns)
+    known, file = find_set(source, "responses", log)
+    title, part = name or (known.name if known else file.stem), known.part if known else None
+    path, found, folder = _as_parquet(file, known, columns or {})
     with connect() as connection:
         view, arguments = view_of(path, found, part), arguments_of(path, part)
         texts = run_sql(connection, file, _PER_TEXT.format(view=view), arguments)
@@ -117,6 +109,24 @@ def read_responses(
     for line in _remarks(title, counts):
         log(line)
     return ResponseSet(title, file, path, found, outcomes, samples, counts, part, identities, folder)
+
+
+def _as_parquet(
+    file: Path, known: Source | None, columns: Mapping[str, str]
+) -> tuple[Path, dict[str, tuple[str, ...]], tempfile.TemporaryDirectory[str] | None]:
+    """The rows as Parquet, which columns of it hold which field, and the folder it lies in if it had to be made."""
+    fields: Mapping[str, Sequence[str]] = RESPONSE_FIELDS
+    if known:
+        fields = {key: value for key, value in known.columns.items() if key in ("part", *RESPONSE_FIELDS)}
+    wanted = candidates(fields, {} if known else columns)
+    somewhere = [key for key in (known.everywhere if known else columns) if wanted.get(key)]
+    found = plain_columns(file, wanted) if file_ending(file) == ".parquet" else None
+    if found is not None and found.keys() >= set(somewhere):
+        return file, found, None
+    folder = tempfile.TemporaryDirectory(prefix="dartlib-responses-")
+    path, needed = Path(folder.name) / "rows.parquet", (("query",), ("response",))
+    rows = read_fields(file, fields, required=needed, columns=None if known else columns, somewhere=somewhere)
+    return path, store_rows(rows, path, fields), folder
 
 
 _PER_TEXT = """

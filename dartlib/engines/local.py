@@ -66,6 +66,7 @@ class LocalEngine:
         )
         self._model.eval().to(device)
         self._ends = _end_tokens(self._model, self._tokenizer)
+        self._marks = self._tokenizer.get_added_vocab()  # leave no text: a stop string that is one ends by its token
         self._waiting: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._worker = threading.Thread(target=self._work, name="dartlib-local-engine", daemon=True)
@@ -204,7 +205,7 @@ class LocalEngine:
         """True when the row is over: cancelled, end token, stop string or length; its reply is then set."""
         if row.reply.cancelled():
             return True
-        ended = row.new[-1] in self._ends
+        ended = row.new[-1] in self._ends or row.new[-1] in map(self._marks.get, row.sampling.stop)
         text = self._text(row) if ended or row.sampling.stop or len(row.new) >= row.sampling.max_tokens else ""
         cuts = [at for stop in row.sampling.stop if (at := text.find(stop)) >= 0]
         if not (ended or cuts or len(row.new) >= row.sampling.max_tokens):

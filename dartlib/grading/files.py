@@ -76,7 +76,7 @@ def _read(line: bytes) -> tuple[dict[str, Any], tuple[Query, str, str] | str]:
 
 def _item(row: Mapping[str, Any]) -> tuple[Query, str, str]:
     tolerance = row.get("tolerance")
-    if tolerance is not None and not (type(tolerance) in (int, float) and 0 <= tolerance < math.inf):
+    if tolerance is not None and not (type(tolerance) in (int, float) and 0 <= tolerance < 1e300):
         raise ValueError(f"tolerance is {str(tolerance)[:40]!r}, not a number of at least 0")
     reference, kind = _text(row, "reference_answer"), _text(row, "answer_type", "expression")
     if not reference.strip():

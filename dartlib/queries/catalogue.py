@@ -56,6 +56,11 @@ class Source:
     rounded: tuple[str, ...] = ()
     note: str = ""
 
+    @property
+    def everywhere(self) -> tuple[str, ...]:
+        """Fields that every copy of the set has: those with one column (a solution may stand for a reference)."""
+        return tuple(field for field, columns in self.columns.items() if len(columns) == 1 and field != "solution")
+
 
 @cache
 def load_catalogue() -> dict[str, Source]:

@@ -1,9 +1,8 @@
 """Conversations: the question and the answer of a row that holds messages, in the shapes that public sets use.
 
 A message is ``{role, content}`` or ``{from, value}``; its content a text, or a list of parts with texts. Messages
-stand in one column (``messages``, ``conversations``), or the asking ones in one and the answering ones in another
-(``prompt`` and ``completion``, ``input`` and ``output``). System messages are instructions, not questions: a template
-gives its own.
+stand in one column, or the asking ones in one and the answering ones in another (``prompt`` and ``completion``,
+``input`` and ``output``). System messages are instructions, not questions: a template gives its own.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ def chat_columns(row: Mapping[str, Any]) -> dict[str, str]:
     Of a conversation with several exchanges none is picked silently: columns can name one, as in
     ``messages.-1.content``.
     """
-    for columns in _COLUMNS:
-        parts = [_messages(row.get(column)) for column in columns]
-        if not parts[0]:
+    found = {column: messages for column, value in row.items() if (messages := _messages(value))}
+    for columns in (*_COLUMNS, *([tuple(found)] if len(found) == 1 else [])):
+        if columns[0] not in found:
             continue
-        spoken = [message for part in parts for message in part if message[0] not in _INSTRUCTING]
+        spoken = [turn for column in columns for turn in found.get(column, ()) if turn[0] not in _INSTRUCTING]
         if [role in _ASKING for role, _ in spoken] == [True]:
             return {"chat_query": spoken[0][1]}
         if [role in _ASKING for role, _ in spoken] == [True, False] and spoken[1][0] in _ANSWERING:
@@ -56,6 +55,6 @@ def _message(value: Any) -> Message | None:
     role = value.get("role") or value.get("from")
     content = value.get("content") or value.get("value")
     if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, Mapping)]
-        content = "".join(filter(None, texts)) if len(texts) == len(content) else None
+        texts = [text for part in content if isinstance(part, Mapping) and isinstance(text := part.get("text"), str)]
+        content = "".join(texts) if len(texts) == len(content) else None
     return (role.lower(), content) if isinstance(role, str) and isinstance(content, str) else None

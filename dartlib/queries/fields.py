@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Number
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ class Cell(NamedTuple):
         """The value as text, empty for None; RecordError for anything but a text or a number."""
         if self.value is None:
             return ""
-        if isinstance(self.value, bool) or not isinstance(self.value, str | int | float):
+        if isinstance(self.value, bool) or not isinstance(self.value, str | Number):
             kind = type(self.value).__name__
             raise RecordError(f"{where}: {self.column} must be text or a number, not {kind}: convert it")
         return str(self.value)
@@ -74,15 +75,20 @@ def candidates(fields: Candidates, columns: Mapping[str, str] | None) -> dict[st
 
 
 def read_fields(
-    path: Path, fields: Candidates, *, required: Sequence[Sequence[str]], columns: Mapping[str, str] | None = None
+    path: Path,
+    fields: Candidates,
+    *,
+    required: Sequence[Sequence[str]],
+    columns: Mapping[str, str] | None = None,
+    somewhere: Sequence[str] = (),
 ) -> Iterator[tuple[str, dict[str, Cell]]]:
     """Every row with its place ("file, line 3") and its fields; a field is absent where the row has no column for it.
 
     ``columns`` are those that the user names (None where nobody can). Raises RecordError for a row without any of a
-    group of ``required`` fields, a named column that no row has, and a number too large for a float (JSON's 1e400),
-    which would read as infinity.
+    group of ``required`` fields, a named column or field of ``somewhere`` that no row has, and a number too large for a
+    float (JSON's 1e400), which would read as infinity.
     """
-    wanted, named = candidates(fields, columns), [(field,) for field, column in (columns or {}).items() if column]
+    wanted, named = candidates(fields, columns), [field for field, column in (columns or {}).items() if column]
     seen: dict[str, str] = {}
     names: list[str] = []
     for place, row in read_rows(path):
@@ -96,9 +102,9 @@ def read_fields(
             if isinstance(cell.value, float) and math.isinf(cell.value):
                 raise RecordError(f"{where}: {cell.column} is too large for a number: write it as text or correct it")
         yield where, cells
-    for group in named if names else []:
-        if group[0] not in seen:
-            raise _missing(str(path), group, wanted, seen, names, True)
+    for field in (*named, *somewhere) if names else ():
+        if field not in seen:
+            raise _missing(str(path), (field,), wanted, seen, names, columns is not None)
 
 
 def _missing(

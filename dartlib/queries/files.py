@@ -70,8 +70,8 @@ def _ending_of(head: bytes, named: str) -> str:
     if text.startswith("{"):
         lines = first.rstrip().endswith("}") and rest.lstrip().startswith("{")
         return ".jsonl" if lines or named != ".json" else named
-    if text.startswith("["):
-        return ".json"
+    if text.startswith("["):  # not: a list on every line
+        return named if first.rstrip().endswith("]") and rest.lstrip().startswith("[") else ".json"
     return ".csv" if _HEADER.fullmatch(first.rstrip()) else named if named in FORMATS else ""
 
 

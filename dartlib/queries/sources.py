@@ -102,7 +102,7 @@ def read_queries(
     path = Path(path)
     known = source if isinstance(source, Source) else None
     if known:
-        rows = list(read_fields(path, known.columns, required=(("query",),)))
+        rows = list(read_fields(path, known.columns, required=(("query",),), somewhere=known.everywhere))
     else:
         required = (("query",), ("reference_answer", "solution"))
         rows = list(read_fields(path, QUERY_FIELDS, required=required, columns=columns or {}))
@@ -189,7 +189,7 @@ def _to_record(where: str, cells: Mapping[str, Cell], known: Source | None) -> d
         "query": query,
         "reference_answer": reference,
         "level": _level(where, _text(where, cells, "level")),
-        "domain": _text(where, cells, "domain") or None,
+        "domain": _text(where, cells, "domain", _as_text) or None,
         "answer_type": stated or _guess_type(reference),
         "tolerance": _tolerance(where, _text(where, cells, "tolerance")),
     }
@@ -221,11 +221,8 @@ def _by_rules(known: Source, record: Mapping[str, Any], stated: str, several: bo
 
 def _reference(where: str, cells: Mapping[str, Cell], known: Source | None) -> str:
     """The reference answer of a row, empty when it has none."""
-    if (cell := cells.get("reference_answer")) is not None:
-        cell = cell._replace(value=_as_text(cell.value)) if known else cell
-        if text := cell.text(where).rpartition("####")[2].strip():
-            return text
-    return last_boxed(_text(where, cells, "solution"))
+    stated = _text(where, cells, "reference_answer", *([_as_text] if known else []))
+    return stated.rpartition("####")[2].strip() or last_boxed(_text(where, cells, "solution"))
 
 
 def _as_text(value: Any) -> Any:
@@ -264,8 +261,8 @@ def _half_of_last_digit(reference: str) -> float | None:
     return float(Decimal(5).scaleb(exponent - 1))
 
 
-def _text(where: str, cells: Mapping[str, Cell], field: str) -> str:
-    return cells[field].text(where).strip() if field in cells else ""
+def _text(where: str, cells: Mapping[str, Cell], field: str, read: Callable[[Any], Any] = lambda value: value) -> str:
+    return cells[field]._replace(value=read(cells[field].value)).text(where).strip() if field in cells else ""
 
 
 def _level(where: str, text: str) -> int | None:
@@ -273,7 +270,8 @@ def _level(where: str, text: str) -> int | None:
     if known in ("", "?", "nan", "0", "0.0"):  # a mirror of MATH writes 0 where the original says "Level ?"
         return None
     if (level := read_level(text)) is None:
-        raise RecordError(f"{where}: level {text!r} is not 1 to 5: give 1 (easy) to 5 (hard), or leave it empty")
+        fix = "give 1 (easy) to 5 (hard), leave it empty, or read none with columns={'level': ''}"
+        raise RecordError(f"{where}: level {text!r} is not 1 to 5: {fix}")
     return level
 
 

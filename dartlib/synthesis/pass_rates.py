@@ -143,5 +143,5 @@ def _number(where: str, cell: Cell | None) -> float | None:
         return None
     try:
         return float(cell.value)
-    except (TypeError, ValueError):
-        raise RecordError(f"{where}: {cell.column} is {cell.value!r}, expected a number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise RecordError(f"{where}: {cell.column} is {str(cell.value)[:40]!r}, expected a number") from None
