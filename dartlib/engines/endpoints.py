@@ -157,7 +157,7 @@ class EndpointEngine:
         endpoint.next_at = max(endpoint.next_at, now + busy.seconds)
         if not endpoint.interval:
             self._say(f"going on more slowly: {busy}")
-            endpoint.slowed_at, endpoint.interval = now, _SLOWER / max(endpoint.in_flight, 1)
+            endpoint.slowed_at, endpoint.interval = now, 1 / SLOTS_PER_ENDPOINT
         elif sent >= endpoint.slowed_at and not is_reset:  # a server that is down would end at the slowest pace
             endpoint.slowed_at, endpoint.interval = now, min(_LONGEST_INTERVAL, _SLOWER * endpoint.interval)
 
