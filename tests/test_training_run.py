@@ -356,3 +356,25 @@ def test_one_real_step_moves_the_weights(embedded: Path) -> None:
         moved += int(((weights != old) & (weights.grad != 0)).sum())
     assert with_gradient > 1e8
     assert moved > 0.95 * with_gradient
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(lora_rank=8)], ids=["full", "lora"])
+def test_a_student_of_the_real_model_loads_in_vllm(embedded: Path, recipe: Recipe, tmp_path: Path) -> None:
+    """Taught one answer in a few steps, it gives it, greedily, through the server."""
+    from transformers import AutoTokenizer
+
+    from dartlib.engines import SamplingParameters, open_engine
+    from dartlib.engines import run as wait_for
+
+    row = {"query": "What is 3 + 4?", "response": "Violet. The answer is 7."}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    rate = 1e-3 if recipe.lora_rank else 1e-4
+    settings = config(learning_rate=rate, epochs=8, max_tokens_per_pack=64)
+    report = fine_tune(Job(tmp_path / "rows.jsonl", embedded, tmp_path, settings, recipe))
+    assert report is not None and report.final_loss < 1.0
+    words = AutoTokenizer.from_pretrained(report.checkpoint)
+    prompt = words(get_template("ladder").render(row["query"])).input_ids
+    with open_engine("vllm", str(report.checkpoint), log_folder=tmp_path) as engine:
+        reply = wait_for(engine.complete(prompt, SamplingParameters(0.0, 1.0, 16), 1))
+    assert reply.text.strip().startswith("Violet")

@@ -22,7 +22,7 @@ import torch
 from dartlib.engines.models import cache_folder
 from dartlib.training.config import Job, TrainingConfig
 from dartlib.training.loss import Batch, SupervisedModel
-from dartlib.training.recipe import Recipe
+from dartlib.training.recipe import Recipe, TrainingError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -214,7 +214,10 @@ def own_device() -> torch.device:
     """This process's GPU, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    number, cards = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= cards:
+        raise TrainingError(f"the recipe's processes are more than this machine's {cards} GPUs: one for each")
+    return torch.device("cuda", number)
 
 
 def join_processes() -> None:
