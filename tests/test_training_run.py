@@ -378,3 +378,30 @@ def test_a_student_of_the_real_model_loads_in_vllm(embedded: Path, recipe: Recip
     with open_engine("vllm", str(report.checkpoint), log_folder=tmp_path) as engine:
         reply = wait_for(engine.complete(prompt, SamplingParameters(0.0, 1.0, 16), 1))
     assert reply.text.strip().startswith("Violet")
+
+
+def test_a_live_notebook_sees_a_growing_curve_and_a_headless_run_plain_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import IPython.display
+
+    from dartlib.training import progress, progress_log
+
+    run = job(tmp_path, dataset=tmp_path, base_model=tmp_path)
+    assert progress_log(run) is print  # no notebook here
+
+    class Place:
+        figures: list = []
+        update = figures.append
+
+    monkeypatch.setattr(progress, "in_live_notebook", lambda: True)
+    monkeypatch.setattr(IPython.display, "display", lambda **options: Place)
+    show = progress_log(run)
+    run.log_file.write_text("".join(json.dumps({"step": n, "loss": 1 / n}) + "\n" for n in (1, 2, 3)))
+    show("3 rows, 3 steps")
+    show("step 3/3  loss 0.333  10 tokens/s  0 s left")
+    assert capsys.readouterr().out == "3 rows, 3 steps\n"
+    (figure,) = Place.figures
+    (curve,) = figure.axes[0].lines
+    assert curve.get_xydata().tolist() == [[1, 1], [2, 1 / 2], [3, 1 / 3]]
+    assert figure.axes[0].get_title() == "step 3/3  loss 0.333  10 tokens/s  0 s left"

@@ -82,7 +82,7 @@ def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
     steps = plan_steps(examples.lengths, job.config)
     checkpoints = Checkpoints(job.output / RESUME_FOLDER, plan_digest(job, steps))
     checkpoints.newest()  # of another plan: say so before the long way
-    check_memory(job, available_memory(job.recipe))
+    check_memory(job, available_memory(job.recipe), gpu=torch.cuda.is_available())
     with loading(job):
         model, stored = load_model(job)
     check_window(model, int(examples.lengths.max()))

@@ -83,18 +83,12 @@ def plan_digest(job: Job, steps: Sequence[Step]) -> str:
 
 
 def _save_random_state(folder: Path, worker: Worker) -> None:
-    from safetensors.torch import save_file
-
-    states = {"cpu": torch.get_rng_state()}
-    if worker.device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(worker.device)
-    save_file(states, folder / f"random-{worker.rank}.safetensors")
+    cuda = torch.cuda.get_rng_state(worker.device) if worker.device.type == "cuda" else None
+    torch.save({"cpu": torch.get_rng_state(), "cuda": cuda}, folder / f"random-{worker.rank}.pt")
 
 
 def _load_random_state(folder: Path, worker: Worker) -> None:
-    from safetensors.torch import load_file
-
-    states = load_file(folder / f"random-{worker.rank}.safetensors")
+    states = torch.load(folder / f"random-{worker.rank}.pt", weights_only=True)
     torch.set_rng_state(states["cpu"])
-    if worker.device.type == "cuda":
+    if states["cuda"] is not None:
         torch.cuda.set_rng_state(states["cuda"], worker.device)

@@ -78,28 +78,14 @@ class OneProcess:
 
     def save(self, folder: Path) -> None:
         """Write weights and optimiser, exactly, into a folder that is there. All processes call it."""
-        from safetensors.torch import save_file
-
-        tensors = {f"weights {name}": value.detach() for name, value in named_once(self.module.model).items()}
-        for number, state in self._optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser {number} {key}": value for key, value in state.items()}
-        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "state.safetensors")
+        state = {"weights": self.module.model.state_dict(), "optimiser": self._optimiser.state_dict()}
+        torch.save(state, folder / "state.pt")
 
     def load(self, folder: Path) -> None:
         """Take back what `save` wrote."""
-        from safetensors.torch import load_file
-
-        stored = load_file(folder / "state.safetensors")
-        with torch.no_grad():
-            for name, value in named_once(self.module.model).items():
-                value.copy_(stored[f"weights {name}"])
-        states: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in stored.items():
-            if name.startswith("optimiser "):
-                _, number, key = name.split(" ")
-                states.setdefault(int(number), {})[key] = value
-        groups = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": states, "param_groups": groups})
+        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+        self.module.model.load_state_dict(state["weights"])  # in place: tied weights stay tied
+        self._optimiser.load_state_dict(state["optimiser"])
 
     def whole(self, module: torch.nn.Module) -> contextlib.AbstractContextManager[object]:
         """Within it, all weights of the module are in this process; what the first one changes, all get."""
