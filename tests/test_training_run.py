@@ -218,8 +218,11 @@ def test_a_window_shorter_than_a_row_is_refused(tmp_path: Path) -> None:
 
 
 def test_attention_that_is_not_installed_is_named(toy_model: Path, toy_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="attention flash_attention_2: "):
+    with pytest.raises(TrainingError, match="flash_attention_2: computes in bf16 only, set PRECISION to bf16"):
         fine_tune(Job(toy_data, toy_model, tmp_path, config(), Recipe(attention="flash_attention_2")))
+    settings = config(precision="bf16")
+    with pytest.raises(TrainingError, match="flash_attention_2: .*(install|GPU|CUDA|cuda)"):
+        fine_tune(Job(toy_data, toy_model, tmp_path, settings, Recipe(attention="flash_attention_2")))
 
 
 def test_a_loss_that_is_no_number_stops_with_step_rows_and_last_checkpoint(

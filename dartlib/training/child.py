@@ -94,12 +94,12 @@ def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
     lines = run_steps(worker, examples, steps, job, checkpoints, _say)
     if job.recipe.lora_rank:
         merge_lora(model, worker.whole)
-    weights = worker.weights()
+    weights = worker.weights(stored)
     if _RANK > 0:
         return None
     report = _report(job, examples, lines, len(steps))
     with appears_whole(job.checkpoint) as folder:
-        save_student(model, weights, stored, tokenizer, folder)
+        save_student(model, weights, tokenizer, folder)
         write_report(folder, report, digest)
     shutil.rmtree(checkpoints.folder)
     _say(f"checkpoint saved, {report.tokens_per_second:.0f} tokens/s, final loss {report.final_loss:.3f}")

@@ -36,16 +36,15 @@ class Checkpoints:
 
     def newest(self) -> Path | None:
         """The last whole checkpoint, or None. Raises TrainingError when it belongs to another plan."""
-        found = sorted(self.folder.glob("step-*"))
-        if not found:
+        found = max(self.folder.glob("step-*/state.json"), default=None)  # without one: half deleted
+        if found is None:
             return None
-        state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
-        if state["digest"] != self.digest:
+        if json.loads(found.read_text(encoding="utf-8"))["digest"] != self.digest:
             raise TrainingError(
-                f"{found[-1]} is a checkpoint of another plan: data, settings, base model or the way of sharing the "
+                f"{found.parent} is a checkpoint of another plan: data, settings, base model or the way of sharing the "
                 f"work changed since. Delete {self.folder} to train from the start, or put back what was changed"
             )
-        return found[-1]
+        return found.parent
 
     def save(self, worker: Worker, step: int) -> None:
         """Keep the state after ``step`` steps. All processes call it; the folder appears when all have written."""

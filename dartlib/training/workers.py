@@ -44,6 +44,11 @@ def named_once(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return dict(found.values())
 
 
+def _stored(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A copy on the CPU, numbers in the type that they are stored in."""
+    return value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype, copy=True)
+
+
 class OneProcess:
     """The whole model in this process, on the best device."""
 
@@ -91,9 +96,9 @@ class OneProcess:
         """Within it, all weights of the module are in this process; what the first one changes, all get."""
         return torch.no_grad()
 
-    def weights(self) -> dict[str, torch.Tensor]:
+    def weights(self, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         """All weights by name on the CPU, those of tied layers once; in the first process, elsewhere none."""
-        return {name: value.detach().cpu() for name, value in named_once(self.module.model).items()}
+        return {name: _stored(value, dtype) for name, value in named_once(self.module.model).items()}
 
 
 class ZeroProcesses:
@@ -141,12 +146,12 @@ class ZeroProcesses:
         with torch.no_grad(), self._gathered(list(module.parameters()), modifier_rank=0):
             yield
 
-    def weights(self) -> dict[str, torch.Tensor]:
+    def weights(self, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         found = {}
         for name, value in named_once(self.module.model).items():  # one at a time: the whole need not fit a GPU
             with self._gathered([value] if hasattr(value, "ds_id") else []):
                 if self.rank == 0:
-                    found[name] = value.detach().to("cpu", copy=True)
+                    found[name] = _stored(value, dtype)
         return found
 
 
