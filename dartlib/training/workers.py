@@ -27,6 +27,8 @@ from dartlib.training.recipe import Recipe, TrainingError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+if not torch.cuda.is_available():  # transformers imports DeepSpeed to save a model, and it would warn
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
 _TIMEOUT = datetime.timedelta(hours=2)  # rank 0 may tokenize for long; a process that died is noticed at once
 
 
@@ -231,8 +233,6 @@ def prepare_helper() -> None:
     """
     import fcntl
 
-    if not torch.cuda.is_available():
-        os.environ["DS_ACCELERATOR"] = "cpu"
     versions = "-".join(importlib.metadata.version(name) for name in ("torch", "deepspeed"))
     folder = cache_folder() / "torch_extensions" / versions
     folder.mkdir(parents=True, exist_ok=True)
