@@ -175,7 +175,7 @@ def test_every_recipe_that_comes_along_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("process: 2", "unknown key 'process': did you mean 'processes'"),
+        ("process: 2", "unknown key 'process': valid are processes, nodes,"),
         ("zero_stage: '3'", "zero_stage is '3', expected int"),
         ("offload: 1", "offload is 1, expected bool"),
         ("processes: true", "processes is True, expected int"),

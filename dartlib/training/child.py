@@ -107,13 +107,13 @@ def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
 
 
 def _shared_examples(job: Job, tokenizer: Any) -> Examples:
-    """Tokenized by the first process of all; the others read what it wrote."""
-    folder = job.output / RESUME_FOLDER
-    if _RANK == 0:
-        read_examples(job.dataset, tokenizer, job.config, folder=folder, log=_say)
-    if job.recipe.distributed:
+    """Tokenized by the first process of all; the others wait for it and read what it wrote."""
+    if _RANK > 0:
         torch.distributed.barrier()
-    return read_examples(job.dataset, tokenizer, job.config, folder=folder)
+    examples = read_examples(job.dataset, tokenizer, job.config, folder=job.output / RESUME_FOLDER, log=_say)
+    if _RANK == 0 and job.recipe.distributed:
+        torch.distributed.barrier()
+    return examples
 
 
 def _report(job: Job, examples: Examples, lines: Sequence[dict[str, Any]], steps: int) -> TrainingReport:

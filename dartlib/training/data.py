@@ -46,7 +46,7 @@ class Example:
         return len(self.token_ids) - self.prompt_tokens
 
 
-class Examples(Sequence[Example]):
+class Examples:
     """The examples of a data set that fit into a pack, in file order, each read from its file when asked for.
 
     ``rows`` holds each one's row number in the data set, counted from 1; ``lengths`` and ``supervised`` its tokens;
@@ -68,9 +68,10 @@ class Examples(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            return [self[place] for place in range(*number.indices(len(self)))]
+    def __iter__(self) -> Iterator[Example]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Example:
         size = np.dtype(np.uint32).itemsize
         part = os.pread(self._tokens.fileno(), size * int(self.lengths[number]), size * int(self._starts[number]))
         return Example(tuple(np.frombuffer(part, dtype=np.uint32).tolist()), int(self._prompts[number]))
@@ -150,14 +151,13 @@ def _tokenize(
     partial.mkdir(parents=True)
     lengths: list[int] = []
     prompts: list[int] = []
-    pairs, started = _pairs(dataset), time.monotonic()
-    said = started
+    pairs = _pairs(dataset)
+    started = said = time.monotonic()
     with open(partial / "tokens.bin", "wb") as handle:
         while chunk := list(itertools.islice(pairs, _ROWS_AT_A_TIME)):
             examples = encode_examples(chunk, template=template, tokenizer=tokenizer)
-            for example in examples:
-                lengths.append(len(example.token_ids))
-                prompts.append(example.prompt_tokens)
+            lengths += [len(example.token_ids) for example in examples]
+            prompts += [example.prompt_tokens for example in examples]
             handle.write(np.concatenate([np.array(one.token_ids, dtype=np.uint32) for one in examples]).tobytes())
             now = time.monotonic()
             if now - said >= _PROGRESS_SECONDS:
