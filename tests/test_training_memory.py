@@ -110,16 +110,34 @@ def test_the_table_has_every_stage_and_marks_the_recipes_own() -> None:
 def test_too_little_memory_names_the_settings_that_fit(tmp_path: Path) -> None:
     base = write_model(tmp_path / "model", model())
     run = job(tmp_path, dataset=write_dataset(tmp_path / "rows.parquet"), base_model=base, max_tokens_per_pack=2048)
-    check_memory(run, 10e9)
+    check_memory(run, 10e9, gpu=True)
     needed = memory_per_process(model_shape(base), run.config, run.recipe)["total"]
     with pytest.raises(TrainingError) as caught:
-        check_memory(run, 0.9 * needed)
+        check_memory(run, 0.9 * needed, gpu=True)
     assert str(caught.value).startswith("too little memory: each of 1 processes needs 0.0")
     assert str(caught.value).endswith("it fits with gradient_checkpointing: true")
     fitting = replace(run, recipe=Recipe(gradient_checkpointing=True))
-    check_memory(fitting, 0.9 * needed)  # the advice holds
+    check_memory(fitting, 0.9 * needed, gpu=True)  # the advice holds
     with pytest.raises(TrainingError, match="nothing fits here: take more processes"):
-        check_memory(run, 1e5)
+        check_memory(run, 1e5, gpu=True)
+
+
+def test_offload_is_no_advice_where_there_is_no_gpu(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "model", model())
+    recipe = Recipe(processes=2, zero_stage=3, gradient_checkpointing=True)
+    run = job(tmp_path, dataset=base, base_model=base, recipe=recipe, max_tokens_per_pack=16)
+    shape = model_shape(base)
+    needed = {
+        offload: memory_per_process(shape, run.config, replace(recipe, offload=offload))["total"]
+        for offload in (False, True)
+    }
+    between = (needed[False] + needed[True]) / 2
+    with pytest.raises(TrainingError, match="it fits with zero_stage: 3 with offload: true$"):
+        check_memory(run, between, gpu=True)
+    check_memory(replace(run, recipe=replace(recipe, offload=True)), between, gpu=True)
+    for offload in (False, True):
+        with pytest.raises(TrainingError, match="it fits with lora_rank: 16$|nothing fits here"):
+            check_memory(replace(run, recipe=replace(recipe, offload=offload)), between, gpu=False)
 
 
 def test_a_run_without_the_memory_stops_before_it_loads_anything(
@@ -157,7 +175,7 @@ def test_every_recipe_that_comes_along_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("process: 2", "unknown key 'process': did you mean 'processes'"),
+        ("process: 2", "unknown key 'process': valid are processes, nodes,"),
         ("zero_stage: '3'", "zero_stage is '3', expected int"),
         ("offload: 1", "offload is 1, expected bool"),
         ("processes: true", "processes is True, expected int"),

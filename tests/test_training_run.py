@@ -16,17 +16,7 @@ import pytest
 from training_toys import config, family, job, model, rows, tokenizer, write_dataset, write_model
 
 from dartlib.queries import get_template
-from dartlib.training import (
-    Job,
-    Recipe,
-    TrainingConfig,
-    TrainingError,
-    completed_report,
-    plan_steps,
-    read_examples,
-    train,
-    training_command,
-)
+from dartlib.training import Job, Recipe, TrainingConfig, TrainingError, completed_report, plan_steps, read_examples, train, training_command
 
 torch = pytest.importorskip("torch")
 
@@ -218,8 +208,11 @@ def test_a_window_shorter_than_a_row_is_refused(tmp_path: Path) -> None:
 
 
 def test_attention_that_is_not_installed_is_named(toy_model: Path, toy_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="attention flash_attention_2: "):
+    with pytest.raises(TrainingError, match="flash_attention_2: computes in bf16 only, set PRECISION to bf16"):
         fine_tune(Job(toy_data, toy_model, tmp_path, config(), Recipe(attention="flash_attention_2")))
+    settings = config(precision="bf16")
+    with pytest.raises(TrainingError, match="flash_attention_2: .*(install|GPU|CUDA|cuda)"):
+        fine_tune(Job(toy_data, toy_model, tmp_path, settings, Recipe(attention="flash_attention_2")))
 
 
 def test_a_loss_that_is_no_number_stops_with_step_rows_and_last_checkpoint(
@@ -356,3 +349,52 @@ def test_one_real_step_moves_the_weights(embedded: Path) -> None:
         moved += int(((weights != old) & (weights.grad != 0)).sum())
     assert with_gradient > 1e8
     assert moved > 0.95 * with_gradient
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(lora_rank=8)], ids=["full", "lora"])
+def test_a_student_of_the_real_model_loads_in_vllm(embedded: Path, recipe: Recipe, tmp_path: Path) -> None:
+    """Taught one answer in a few steps, it gives it, greedily, through the server."""
+    from transformers import AutoTokenizer
+
+    from dartlib.engines import SamplingParameters, open_engine
+    from dartlib.engines import run as wait_for
+
+    row = {"query": "What is 3 + 4?", "response": "Violet. The answer is 7."}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    rate = 1e-3 if recipe.lora_rank else 1e-4
+    settings = config(learning_rate=rate, epochs=8, max_tokens_per_pack=64)
+    report = fine_tune(Job(tmp_path / "rows.jsonl", embedded, tmp_path, settings, recipe))
+    assert report is not None and report.final_loss < 1.0
+    words = AutoTokenizer.from_pretrained(report.checkpoint)
+    prompt = words(get_template("ladder").render(row["query"])).input_ids
+    with open_engine("vllm", str(report.checkpoint), log_folder=tmp_path) as engine:
+        reply = wait_for(engine.complete(prompt, SamplingParameters(0.0, 1.0, 16), 1))
+    assert reply.text.strip().startswith("Violet")
+
+
+def test_a_live_notebook_sees_a_growing_curve_and_a_headless_run_plain_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import IPython.display
+
+    from dartlib.training import progress, progress_log
+
+    run = job(tmp_path, dataset=tmp_path, base_model=tmp_path)
+    assert progress_log(run) is print  # no notebook here
+
+    class Place:
+        figures: list = []
+        update = figures.append
+
+    monkeypatch.setattr(progress, "a_person_is_watching", lambda: True)
+    monkeypatch.setattr(IPython.display, "display", lambda **options: Place)
+    show = progress_log(run)
+    run.log_file.write_text("".join(json.dumps({"step": n, "loss": 1 / n}) + "\n" for n in (1, 2, 3)))
+    show("3 rows, 3 steps")
+    show("step 3/3  loss 0.333  10 tokens/s  0 s left")
+    assert capsys.readouterr().out == "3 rows, 3 steps\n"
+    (figure,) = Place.figures
+    (curve,) = figure.axes[0].lines
+    assert curve.get_xydata().tolist() == [[1, 1], [2, 1 / 2], [3, 1 / 3]]
+    assert figure.axes[0].get_title() == "step 3/3  loss 0.333  10 tokens/s  0 s left"

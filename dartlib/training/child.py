@@ -82,7 +82,7 @@ def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
     steps = plan_steps(examples.lengths, job.config)
     checkpoints = Checkpoints(job.output / RESUME_FOLDER, plan_digest(job, steps))
     checkpoints.newest()  # of another plan: say so before the long way
-    check_memory(job, available_memory(job.recipe))
+    check_memory(job, available_memory(job.recipe), gpu=torch.cuda.is_available())
     with loading(job):
         model, stored = load_model(job)
     check_window(model, int(examples.lengths.max()))
@@ -94,12 +94,12 @@ def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
     lines = run_steps(worker, examples, steps, job, checkpoints, _say)
     if job.recipe.lora_rank:
         merge_lora(model, worker.whole)
-    weights = worker.weights()
+    weights = worker.weights(stored)
     if _RANK > 0:
         return None
     report = _report(job, examples, lines, len(steps))
     with appears_whole(job.checkpoint) as folder:
-        save_student(model, weights, stored, tokenizer, folder)
+        save_student(model, weights, tokenizer, folder)
         write_report(folder, report, digest)
     shutil.rmtree(checkpoints.folder)
     _say(f"checkpoint saved, {report.tokens_per_second:.0f} tokens/s, final loss {report.final_loss:.3f}")
@@ -107,13 +107,13 @@ def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
 
 
 def _shared_examples(job: Job, tokenizer: Any) -> Examples:
-    """Tokenized by the first process of all; the others read what it wrote."""
-    folder = job.output / RESUME_FOLDER
-    if _RANK == 0:
-        read_examples(job.dataset, tokenizer, job.config, folder=folder, log=_say)
-    if job.recipe.distributed:
+    """Tokenized by the first process of all; the others wait for it and read what it wrote."""
+    if _RANK > 0:
         torch.distributed.barrier()
-    return read_examples(job.dataset, tokenizer, job.config, folder=folder)
+    examples = read_examples(job.dataset, tokenizer, job.config, folder=job.output / RESUME_FOLDER, log=_say)
+    if _RANK == 0 and job.recipe.distributed:
+        torch.distributed.barrier()
+    return examples
 
 
 def _report(job: Job, examples: Examples, lines: Sequence[dict[str, Any]], steps: int) -> TrainingReport:

@@ -1,8 +1,9 @@
 """From rows to packs, in plain Python: tokenization, dropping, shuffling, packing. No torch here.
 
 An example is prompt + response + end token, and only the last two are supervised. Examples are laid end to end into
-packs so that no computation goes into padding; an example is never cut. Token ids live in a file that is mapped into
-memory: a data set may be larger than the memory, and all processes of a machine share one copy.
+packs so that no computation goes into padding; an example is never cut. Token ids live in a file, of which a step
+reads its own: a data set may be larger than the memory, and all processes of a machine share the system's copy. (Mapped
+into memory, the file would count as resident in each of them once every page was touched.)
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Example:
         return len(self.token_ids) - self.prompt_tokens
 
 
-class Examples(Sequence[Example]):
-    """The examples of a data set that fit into a pack, in file order, read from mapped files.
+class Examples:
+    """The examples of a data set that fit into a pack, in file order, each read from its file when asked for.
 
     ``rows`` holds each one's row number in the data set, counted from 1; ``lengths`` and ``supervised`` its tokens;
     ``dropped`` is the number of rows that were too long.
@@ -57,7 +58,7 @@ class Examples(Sequence[Example]):
         ends = np.load(folder / "ends.npy")
         starts = np.concatenate([[0], ends[:-1]])
         fitting = np.flatnonzero(ends - starts <= max_tokens)
-        self._tokens = np.memmap(folder / "tokens.bin", dtype=np.uint32, mode="r")
+        self._tokens = open(folder / "tokens.bin", "rb")  # noqa: SIM115 - open as long as the examples are there
         self._starts, self._prompts = starts[fitting], np.load(folder / "prompts.npy")[fitting]
         self.lengths = (ends - starts)[fitting]
         self.supervised = self.lengths - self._prompts
@@ -68,12 +69,13 @@ class Examples(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            return [self[place] for place in range(*number.indices(len(self)))]
-        start = self._starts[number]
-        token_ids = self._tokens[start : start + self.lengths[number]]
-        return Example(tuple(token_ids.tolist()), int(self._prompts[number]))
+    def __iter__(self) -> Iterator[Example]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Example:
+        size = np.dtype(np.uint32).itemsize
+        part = os.pread(self._tokens.fileno(), size * int(self.lengths[number]), size * int(self._starts[number]))
+        return Example(tuple(np.frombuffer(part, dtype=np.uint32).tolist()), int(self._prompts[number]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def read_examples(
     """
     if tokenizer.eos_token_id is None:
         raise TrainingError("the base model's tokenizer has no end token: set eos_token in its tokenizer_config.json")
-    with tempfile.TemporaryDirectory() as temporary:  # mapped files may be unlinked
+    with tempfile.TemporaryDirectory() as temporary:  # an open file may be unlinked
         place = Path(temporary) / "tokens" if folder is None else folder / _tokens_name(dataset, tokenizer, config)
         if not place.is_dir():
             _tokenize(dataset, tokenizer, get_template(config.template, lambda: tokenizer), place, log)
@@ -150,14 +152,13 @@ def _tokenize(
     partial.mkdir(parents=True)
     lengths: list[int] = []
     prompts: list[int] = []
-    pairs, started = _pairs(dataset, log), time.monotonic()
-    said = started
+    pairs = _pairs(dataset, log)
+    started = said = time.monotonic()
     with open(partial / "tokens.bin", "wb") as handle:
         while chunk := list(itertools.islice(pairs, _ROWS_AT_A_TIME)):
             examples = encode_examples(chunk, template=template, tokenizer=tokenizer)
-            for example in examples:
-                lengths.append(len(example.token_ids))
-                prompts.append(example.prompt_tokens)
+            lengths += [len(example.token_ids) for example in examples]
+            prompts += [example.prompt_tokens for example in examples]
             handle.write(np.concatenate([np.array(one.token_ids, dtype=np.uint32) for one in examples]).tobytes())
             now = time.monotonic()
             if now - said >= _PROGRESS_SECONDS:

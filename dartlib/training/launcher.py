@@ -19,8 +19,8 @@ from dartlib.training.recipe import TrainingError
 
 _OUTPUT_FILE = "training_output.txt"  # all that the processes printed
 _PORT = "29400"  # where nodes meet, unless MASTER_PORT names another
-_QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "true"}
-_QUIET |= {"PYTHONWARNINGS": "ignore::FutureWarning"}
+_QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+_QUIET |= {"PYTHONWARNINGS": "ignore::FutureWarning", "TOKENIZERS_PARALLELISM": "true"}
 
 
 def training_command(job: Job) -> list[str]:
@@ -57,8 +57,8 @@ def train(job: Job, *, log: Callable[[str], None] = print) -> TrainingReport:
     printed.unlink(missing_ok=True)
     command = training_command(job)
     threads = str(max(1, len(os.sched_getaffinity(0)) // job.recipe.processes))
-    shared = {"OMP_NUM_THREADS": threads} if job.recipe.distributed else {}
-    with start_child(command, log_path=printed, env={**os.environ, **_QUIET, **shared}) as child:
+    cores = {"OMP_NUM_THREADS": threads} if job.recipe.distributed else {}
+    with start_child(command, log_path=printed, env={**os.environ, **_QUIET, **cores}) as child:
         lines = _follow(child, printed, log)
     if child.returncode != 0:
         raise TrainingError(_reason(child.returncode, lines, command))

@@ -99,7 +99,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         ctx: Any,
         hidden: torch.Tensor,
         weight: torch.Tensor,
-        bias: torch.Tensor | None,
         targets: torch.Tensor,
         cap: float | None,
         chunk_tokens: int,
@@ -107,13 +106,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         device = hidden.device.type
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         total = torch.zeros((), device=hidden.device)
-        wanted = zip((hidden, weight, bias), ctx.needs_input_grad[:3], strict=True)
+        wanted = zip((hidden, weight), ctx.needs_input_grad[:2], strict=True)
         slopes = [torch.zeros_like(part) if want else None for part, want in wanted]
         matrix = weight.to(low)
         with torch.autocast(device, enabled=False):
             for start in range(0, len(targets), chunk_tokens):
                 part = hidden[start : start + chunk_tokens].to(low)
-                raw = functional.linear(part, matrix, None if bias is None else bias.to(low))
+                raw = functional.linear(part, matrix)
                 loss, slope = _loss_and_slope(raw, targets[start : start + chunk_tokens], cap)
                 total += loss
                 if slopes[0] is not None:
@@ -123,8 +122,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                         slopes[1].addmm_(slope.T, part)
                     else:
                         slopes[1] += slope.T @ part
-                if slopes[2] is not None:
-                    slopes[2] += slope.sum(0)
         ctx.slopes = slopes
         return total
 
@@ -150,17 +147,13 @@ class ChunkedLoss(torch.nn.Module):
 
     def __init__(self, model: PreTrainedModel, chunk_tokens: int = CHUNK_TOKENS) -> None:
         super().__init__()
-        head = model.get_output_embeddings()
-        self.weight = head.weight
-        self.bias = getattr(head, "bias", None)
+        self.weight = model.get_output_embeddings().weight  # a bias, if there is one, `check_model` finds missing
         self.cap = getattr(model.config, "final_logit_softcapping", None)
         self.chunk_tokens = chunk_tokens
 
     def forward(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The summed loss (nats) of predicting ``targets`` (tokens,) from ``hidden`` (tokens, width)."""
-        loss: torch.Tensor = _ChunkedCrossEntropy.apply(
-            hidden, self.weight, self.bias, targets, self.cap, self.chunk_tokens
-        )
+        loss: torch.Tensor = _ChunkedCrossEntropy.apply(hidden, self.weight, targets, self.cap, self.chunk_tokens)
         return loss
 
 

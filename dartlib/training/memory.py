@@ -19,6 +19,7 @@ from dartlib.training.config import Job, TrainingConfig
 from dartlib.training.recipe import Recipe, TrainingError
 
 _CHUNK_BUFFERS, _CHUNK_TOKENS = 3, 512  # logits, their softmax, their gradient; see loss.CHUNK_TOKENS
+_PARTS = ("weights", "gradients", "optimiser", "activations")
 _FILL = 0.9  # of a pack, by next-fit at 4,096 tokens (best-fit: .99)
 
 
@@ -103,9 +104,8 @@ def memory_per_process(shape: ModelShape, config: TrainingConfig, recipe: Recipe
         weights = (0.0 if recipe.offload else all_weights / shares) + 2 * 4.0 * gathered  # one in use, one on its way
     if recipe.offload:
         optimiser = 0.0
-    activations = activation_bytes(shape, config, recipe)
-    parts = {"weights": weights, "gradients": gradients, "optimiser": optimiser, "activations": activations}
-    return {**parts, "total": sum(parts.values())}
+    parts = (weights, gradients, optimiser, activation_bytes(shape, config, recipe))
+    return {**dict(zip(_PARTS, parts, strict=True)), "total": sum(parts)}
 
 
 def activation_bytes(shape: ModelShape, config: TrainingConfig, recipe: Recipe) -> float:
@@ -142,20 +142,23 @@ def memory_table(shape: ModelShape, config: TrainingConfig, recipe: Recipe) -> l
     return rows
 
 
-def check_memory(job: Job, available: float) -> None:
-    """Raise TrainingError when a process needs more than the ``available`` bytes; it names the settings that fit."""
-    shape = model_shape(job.base_model)
-    needed = memory_per_process(shape, job.config, job.recipe)
+def check_memory(job: Job, available: float, *, gpu: bool) -> None:
+    """Raise TrainingError when a process needs more than the ``available`` bytes; it names the settings that fit.
+
+    Without a GPU offload saves nothing: it is the same memory.
+    """
+    shape, recipe = model_shape(job.base_model), replace(job.recipe, offload=job.recipe.offload and gpu)
+    needed = memory_per_process(shape, job.config, recipe)
     if needed["total"] <= available:
         return
-    parts = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in needed.items() if name != "total")
+    parts = ", ".join(f"{name} {needed[name] / 1e9:.2f}" for name in _PARTS)
     raise TrainingError(
         f"too little memory: each of {job.recipe.world} processes needs {needed['total'] / 1e9:.2f} GB ({parts}), "
-        f"{available / 1e9:.2f} GB are there; {_what_fits(shape, job.config, job.recipe, available)}"
+        f"{available / 1e9:.2f} GB are there; {_what_fits(shape, job.config, recipe, available, gpu)}"
     )
 
 
-def _what_fits(shape: ModelShape, config: TrainingConfig, recipe: Recipe, available: float) -> str:
+def _what_fits(shape: ModelShape, config: TrainingConfig, recipe: Recipe, available: float, gpu: bool) -> str:
     """The fewest changes with which it fits, in words."""
     options: dict[str, Mapping[str, Any]] = {
         "gradient_checkpointing: true": {"gradient_checkpointing": True},
@@ -164,6 +167,8 @@ def _what_fits(shape: ModelShape, config: TrainingConfig, recipe: Recipe, availa
         "zero_stage: 3 with offload: true": {"zero_stage": 3, "offload": True},
         "lora_rank: 16": {"lora_rank": 16},
     }
+    if not gpu:
+        del options["zero_stage: 3 with offload: true"]
     for count in range(1, len(options) + 1):
         for names in itertools.combinations(options, count):
             changed = replace(recipe, **{key: value for name in names for key, value in options[name].items()})
@@ -187,9 +192,7 @@ def describe_training(shape: ModelShape, config: TrainingConfig, recipe: Recipe,
     ]
     for row in memory_table(shape, config, recipe):
         label = f"ZeRO-{row['zero_stage']}{' + offload' if row['offload'] else ''}"
-        parts = ", ".join(
-            f"{name} {row[f'{name}_gb']:.1f}" for name in ("weights", "gradients", "optimiser", "activations")
-        )
+        parts = ", ".join(f"{name} {row[f'{name}_gb']:.1f}" for name in _PARTS)
         mark = "  <- recipe" if row["chosen"] else ""
         lines.append(f"  {label:<16}{row['total_gb']:8.1f} GB per process ({parts}){mark}")
     return lines

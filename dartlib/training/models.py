@@ -29,6 +29,8 @@ def load_model(job: Job) -> tuple[PreTrainedModel, torch.dtype]:
 
     recipe = job.recipe
     stored = AutoConfig.from_pretrained(job.base_model, trust_remote_code=False).dtype or torch.float32
+    if recipe.attention.startswith("flash") and job.config.precision != "bf16":
+        raise TrainingError(f"attention {recipe.attention}: computes in bf16 only, set PRECISION to bf16")
     frozen_in_bf16 = recipe.lora_rank and job.config.precision == "bf16"
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -100,15 +102,15 @@ def appears_whole(folder: Path) -> Iterator[Path]:
 def save_student(
     model: PreTrainedModel,
     weights: Mapping[str, torch.Tensor],
-    dtype: torch.dtype,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
 ) -> None:
-    """Safetensors in ``dtype``, tokenizer and generation settings, for transformers and vLLM.
+    """Safetensors, tokenizer and generation settings, for transformers and vLLM.
 
     The weights get the names that they had before LoRA. A padding token that is also an end token is taken out of the
     generation settings: some readers then drop or mask the end of every response, or stop at once.
     """
+    dtype = next(value.dtype for value in weights.values() if value.is_floating_point())
     with torch.device("meta"):  # the trained one may be in parts, in another type, and full of adapters
         student = type(model)._from_config(model.config, dtype=dtype)
     student.generation_config = settings = model.generation_config
@@ -117,6 +119,5 @@ def save_student(
         if settings.pad_token_id in ends:
             settings.pad_token_id = None
     plain = {name.replace(".base_layer", ""): value for name, value in weights.items() if "lora_" not in name}
-    typed = {name: value.to(dtype) if value.is_floating_point() else value for name, value in plain.items()}
-    student.save_pretrained(folder, state_dict=typed)
+    student.save_pretrained(folder, state_dict=plain)
     tokenizer.save_pretrained(folder)

@@ -14,13 +14,8 @@ from dartlib.training.config import Job
 
 def read_log(path: Path, steps: int | None = None) -> list[dict[str, Any]]:
     """The lines of a training log up to and including step ``steps``; a line cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    lines: list[dict[str, Any]] = []
-    for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if text.endswith("\n") and (steps is None or len(lines) < steps):
-            lines.append(json.loads(text))
-    return lines
+    whole = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(text) for text in whole if text.endswith("\n")][:steps]
 
 
 def cut_log(path: Path, steps: int) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -46,12 +45,9 @@ class Recipe:
     checkpoint_steps: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("processes", "nodes"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} is {getattr(self, name)}: give at least 1")
-        for name in ("lora_rank", "checkpoint_steps"):
-            if getattr(self, name) < 0:
-                raise TrainingError(f"{name} is {getattr(self, name)}: give 0 for none, or more")
+        for name, least in (("processes", 1), ("nodes", 1), ("lora_rank", 0), ("checkpoint_steps", 0)):
+            if getattr(self, name) < least:
+                raise TrainingError(f"{name} is {getattr(self, name)}: give at least {least}")
         for name in ("lora_alpha", "checkpoint_minutes"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} is {getattr(self, name)}: give a number above 0")
@@ -96,9 +92,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     kinds = {field.name: str(field.type) for field in fields(Recipe)}
     for key, value in values.items():
         if key not in kinds:
-            close = difflib.get_close_matches(str(key), kinds, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(kinds)}"
-            raise TrainingError(f"{path}: unknown key {key!r}: {hint}")
+            raise TrainingError(f"{path}: unknown key {key!r}: valid are {', '.join(kinds)}")
         if type(value).__name__ not in (kinds[key], "int" if kinds[key] == "float" else kinds[key]):
             raise TrainingError(f"{path}: {key} is {value!r}, expected {kinds[key]}")
     try:

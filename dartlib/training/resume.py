@@ -36,16 +36,15 @@ class Checkpoints:
 
     def newest(self) -> Path | None:
         """The last whole checkpoint, or None. Raises TrainingError when it belongs to another plan."""
-        found = sorted(self.folder.glob("step-*"))
-        if not found:
+        found = max(self.folder.glob("step-*/state.json"), default=None)  # without one: half deleted
+        if found is None:
             return None
-        state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
-        if state["digest"] != self.digest:
+        if json.loads(found.read_text(encoding="utf-8"))["digest"] != self.digest:
             raise TrainingError(
-                f"{found[-1]} is a checkpoint of another plan: data, settings, base model or the way of sharing the "
+                f"{found.parent} is a checkpoint of another plan: data, settings, base model or the way of sharing the "
                 f"work changed since. Delete {self.folder} to train from the start, or put back what was changed"
             )
-        return found[-1]
+        return found.parent
 
     def save(self, worker: Worker, step: int) -> None:
         """Keep the state after ``step`` steps. All processes call it; the folder appears when all have written."""
@@ -83,18 +82,12 @@ def plan_digest(job: Job, steps: Sequence[Step]) -> str:
 
 
 def _save_random_state(folder: Path, worker: Worker) -> None:
-    from safetensors.torch import save_file
-
-    states = {"cpu": torch.get_rng_state()}
-    if worker.device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(worker.device)
-    save_file(states, folder / f"random-{worker.rank}.safetensors")
+    cuda = torch.cuda.get_rng_state(worker.device) if worker.device.type == "cuda" else None
+    torch.save({"cpu": torch.get_rng_state(), "cuda": cuda}, folder / f"random-{worker.rank}.pt")
 
 
 def _load_random_state(folder: Path, worker: Worker) -> None:
-    from safetensors.torch import load_file
-
-    states = load_file(folder / f"random-{worker.rank}.safetensors")
+    states = torch.load(folder / f"random-{worker.rank}.pt", weights_only=True)
     torch.set_rng_state(states["cpu"])
-    if worker.device.type == "cuda":
+    if states["cuda"] is not None:
         torch.cuda.set_rng_state(states["cuda"], worker.device)

@@ -81,13 +81,15 @@ def run_steps(
         part = accumulate_gradients(worker, packs, packs_per_forward=job.config.packs_per_forward)
         minutes = (time.monotonic() - kept) / 60 if worker.rank == 0 else 0.0
         loss, minutes = worker.total([part, minutes])
-        _check_loss(loss, lines, number, examples, step, job, checkpoints)
+        rows = [int(examples.rows[index]) for indices in step.packs for index in indices]
+        if _exploded(loss, lines):
+            raise TrainingError(_what_to_do(loss, number, rows, job, checkpoints))
         worker.step(rate)
         now = time.monotonic()
         tokens += sum(len(example.token_ids) for pack in packs for example in pack)
         seconds = before + now - started
         line = {"step": number, "epoch": step.epoch, "loss": loss, "tokens": tokens, "lr": rate}
-        line |= {"seconds": round(seconds, 3), "rows": _rows(examples, step)}
+        line |= {"seconds": round(seconds, 3), "rows": rows}
         lines.append(line)
         if worker.rank == 0:
             with open(job.log_file, "a", encoding="utf-8") as log:
@@ -105,27 +107,16 @@ def run_steps(
     return lines
 
 
-def _rows(examples: Examples, step: Step) -> list[int]:
-    return [int(examples.rows[number]) for pack in step.packs for number in pack]
-
-
-def _check_loss(
-    loss: float,
-    lines: Sequence[dict[str, Any]],
-    number: int,
-    examples: Examples,
-    step: Step,
-    job: Job,
-    checkpoints: Checkpoints,
-) -> None:
-    """Stop before an update that would spoil the weights: the loss is no number, or far above where it began."""
+def _exploded(loss: float, lines: Sequence[dict[str, Any]]) -> bool:
+    """No number any more, or far above where it began: an update would spoil the weights."""
     first = max((line["loss"] for line in lines[:_FIRST_STEPS]), default=math.inf)
-    if math.isfinite(loss) and loss <= max(_EXPLODED, _EXPLODED * first):
-        return
-    rows = _rows(examples, step)
+    return not (math.isfinite(loss) and loss <= max(_EXPLODED, _EXPLODED * first))
+
+
+def _what_to_do(loss: float, number: int, rows: Sequence[int], job: Job, checkpoints: Checkpoints) -> str:
     shown = ", ".join(map(str, rows[:20])) + (f" and {len(rows) - 20} more" if len(rows) > 20 else "")
-    checkpoint = checkpoints.newest()
-    raise TrainingError(
+    last = checkpoints.newest()
+    return (
         f"the loss is {loss:.3g} at step {number}: lower the learning rate ({job.config.learning_rate}), or look at "
-        f"rows {shown} of {job.dataset.name}; the last good checkpoint is {checkpoint.name if checkpoint else 'none'}"
+        f"rows {shown} of {job.dataset.name}; the last good checkpoint is {last.name if last else 'none'}"
     )

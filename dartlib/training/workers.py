@@ -22,11 +22,13 @@ import torch
 from dartlib.files import cache_folder
 from dartlib.training.config import Job, TrainingConfig
 from dartlib.training.loss import Batch, SupervisedModel
-from dartlib.training.recipe import Recipe
+from dartlib.training.recipe import Recipe, TrainingError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+if not torch.cuda.is_available():  # transformers imports DeepSpeed to save a model, and it would warn
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
 _TIMEOUT = datetime.timedelta(hours=2)  # rank 0 may tokenize for long; a process that died is noticed at once
 
 
@@ -42,6 +44,11 @@ def named_once(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     for name, value in model.state_dict(keep_vars=True).items():
         found.setdefault(id(value), (name, value))
     return dict(found.values())
+
+
+def _stored(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A copy on the CPU, numbers in the type that they are stored in."""
+    return value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype, copy=True)
 
 
 class OneProcess:
@@ -78,36 +85,22 @@ class OneProcess:
 
     def save(self, folder: Path) -> None:
         """Write weights and optimiser, exactly, into a folder that is there. All processes call it."""
-        from safetensors.torch import save_file
-
-        tensors = {f"weights {name}": value.detach() for name, value in named_once(self.module.model).items()}
-        for number, state in self._optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser {number} {key}": value for key, value in state.items()}
-        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "state.safetensors")
+        state = {"weights": self.module.model.state_dict(), "optimiser": self._optimiser.state_dict()}
+        torch.save(state, folder / "state.pt")
 
     def load(self, folder: Path) -> None:
         """Take back what `save` wrote."""
-        from safetensors.torch import load_file
-
-        stored = load_file(folder / "state.safetensors")
-        with torch.no_grad():
-            for name, value in named_once(self.module.model).items():
-                value.copy_(stored[f"weights {name}"])
-        states: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in stored.items():
-            if name.startswith("optimiser "):
-                _, number, key = name.split(" ")
-                states.setdefault(int(number), {})[key] = value
-        groups = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": states, "param_groups": groups})
+        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+        self.module.model.load_state_dict(state["weights"])  # in place: tied weights stay tied
+        self._optimiser.load_state_dict(state["optimiser"])
 
     def whole(self, module: torch.nn.Module) -> contextlib.AbstractContextManager[object]:
         """Within it, all weights of the module are in this process; what the first one changes, all get."""
         return torch.no_grad()
 
-    def weights(self) -> dict[str, torch.Tensor]:
+    def weights(self, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         """All weights by name on the CPU, those of tied layers once; in the first process, elsewhere none."""
-        return {name: value.detach().cpu() for name, value in named_once(self.module.model).items()}
+        return {name: _stored(value, dtype) for name, value in named_once(self.module.model).items()}
 
 
 class ZeroProcesses:
@@ -155,12 +148,12 @@ class ZeroProcesses:
         with torch.no_grad(), self._gathered(list(module.parameters()), modifier_rank=0):
             yield
 
-    def weights(self) -> dict[str, torch.Tensor]:
+    def weights(self, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         found = {}
         for name, value in named_once(self.module.model).items():  # one at a time: the whole need not fit a GPU
             with self._gathered([value] if hasattr(value, "ds_id") else []):
                 if self.rank == 0:
-                    found[name] = value.detach().to("cpu", copy=True)
+                    found[name] = _stored(value, dtype)
         return found
 
 
@@ -214,7 +207,10 @@ def own_device() -> torch.device:
     """This process's GPU, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    number, cards = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= cards:
+        raise TrainingError(f"the recipe's processes are more than this machine's {cards} GPUs: one for each")
+    return torch.device("cuda", number)
 
 
 def join_processes() -> None:
@@ -237,8 +233,6 @@ def prepare_helper() -> None:
     """
     import fcntl
 
-    if not torch.cuda.is_available():
-        os.environ["DS_ACCELERATOR"] = "cpu"
     versions = "-".join(importlib.metadata.version(name) for name in ("torch", "deepspeed"))
     folder = cache_folder() / "torch_extensions" / versions
     folder.mkdir(parents=True, exist_ok=True)

@@ -23,12 +23,7 @@ import numpy as np
 from _rows import SEED, json_path, report, row  # first: it finds the tests' own modules
 from paper_calibration import QUERIES, calibrate_pass_rates, calibrated_lengths, fit_tail
 
-from dartlib.lab import (
-    SimulatedTeacher,
-    calibrated_pass_rates,
-    cut_by_policy,
-    estimate_cost,
-)
+from dartlib.lab import SimulatedTeacher, calibrated_pass_rates, cut_by_policy, estimate_cost
 from dartlib.published import load_published
 from dartlib.records import Counts
 from dartlib.sampling import ConstantPolicy
