@@ -174,19 +174,14 @@ def paper_differences(benchmark: str, protocol: Mapping[str, Any]) -> list[str]:
     """What keeps a score of ours from standing beside the paper's; empty when only grader and engine differ."""
     if benchmark not in _paper_names():
         return ["none of its six benchmarks"]
-    reasons, whole = [], get_source(benchmark).rows
-    if protocol["items"] != whole:
-        reasons.append(f"{protocol['items']:,} of its {whole:,} items")
-    if protocol["temperature"] != 0 or protocol["samples"] != 1:
-        reasons.append(
-            f"{protocol['samples']} samples at temperature {protocol['temperature']:g}, the paper's are greedy"
-        )
-    if protocol["max_tokens"] != PAPER_MAX_TOKENS:
-        reasons.append(f"a cap of {protocol['max_tokens']:,} tokens, the paper's is {PAPER_MAX_TOKENS:,}")
-    if protocol["template"] not in ("alpaca", "qa"):
-        reasons.append(f"template {protocol['template']}, the paper's are alpaca (students) and qa (base models)")
-    if protocol["template"] == "qa":
-        reasons.append("worked examples of our own, for the paper's quote test items")
-    if protocol["unusable_allowed"]:
-        reasons.append("most replies unusable")
-    return reasons
+    items, whole, samples = protocol["items"], get_source(benchmark).rows, protocol["samples"]
+    template, cap, temperature = protocol["template"], protocol["max_tokens"], protocol["temperature"]
+    reasons = {
+        f"{items:,} of its {whole:,} items": items != whole,
+        f"{samples} samples at temperature {temperature:g}, the paper's are greedy": temperature != 0 or samples != 1,
+        f"a cap of {cap:,} tokens, the paper's is {PAPER_MAX_TOKENS:,}": cap != PAPER_MAX_TOKENS,
+        f"template {template}, the paper's are alpaca (students) and qa (base)": template not in ("alpaca", "qa"),
+        "worked examples of our own, for the paper's quote test items": template == "qa",
+        "most replies unusable": protocol["unusable_allowed"],
+    }
+    return [reason for reason, holds in reasons.items() if holds]

@@ -24,7 +24,6 @@ from dartlib.records import Query
 _OLYMPIAD = "olympiadbench-math"
 # From OpenBMB/OlympiadBench, inference/code/evaluators/evaluator.py, word for word: it is part of the benchmark.
 _KINDS = {"Numerical": "a numerical value", "Expression": "an expression", "Interval": "an interval"}
-_KINDS["Equation"] = "an equation"
 
 
 def benchmark_shots(benchmark: str, template: Template) -> int:
