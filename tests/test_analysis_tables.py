@@ -9,7 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dartlib import analysis
-from dartlib.analysis import accuracy_by_level, accuracy_table, achieving_table, bias_summary, bias_table, comparison_table, cost_table, gini, pass_at_k_table, pass_rates, rank_table, verdict_table, vrt_prediction_table
+from dartlib.analysis import (
+    accuracy_by_level,
+    accuracy_table,
+    achieving_table,
+    bias_summary,
+    bias_table,
+    comparison_table,
+    cost_table,
+    gini,
+    pass_at_k_table,
+    pass_rates,
+    rank_table,
+    verdict_table,
+    vrt_prediction_table,
+)
 from dartlib.statistics import wilson_interval
 
 

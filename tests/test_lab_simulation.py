@@ -10,7 +10,14 @@ import pytest
 from paper_calibration import calibrate_pass_rates, calibrated_lengths, figure_points, fit_tail
 from simulated_run import TimedTeacher, simulate
 
-from dartlib.lab import calibrated_pass_rates, cut_by_policy, draw_pass_rates, estimate_cost, replay_table, replay_teacher
+from dartlib.lab import (
+    calibrated_pass_rates,
+    cut_by_policy,
+    draw_pass_rates,
+    estimate_cost,
+    replay_table,
+    replay_teacher,
+)
 from dartlib.published import load_published
 from dartlib.records import Counts, QueryOutcome
 from dartlib.sampling import ConstantPolicy

@@ -16,7 +16,16 @@ import pytest
 from tiny_repository import write_notebook
 
 from dartlib.files import REPOSITORY
-from dartlib.pipeline.execution import EXIT_CELL_ERROR, EXIT_DEAD_KERNEL, EXIT_TIMEOUT, EXIT_UNFINISHED, ExecutionFailure, end_marked_processes, execute, scrub
+from dartlib.pipeline.execution import (
+    EXIT_CELL_ERROR,
+    EXIT_DEAD_KERNEL,
+    EXIT_TIMEOUT,
+    EXIT_UNFINISHED,
+    ExecutionFailure,
+    end_marked_processes,
+    execute,
+    scrub,
+)
 from dartlib.pipeline.notebooks import NotebookError
 
 PARAMETERS = ["COUNT: int = 1  # a number", "NAMES: list[str] = []  # texts", "LIMIT: float | None = 1.0  # or nothing"]

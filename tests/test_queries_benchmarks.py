@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from dartlib.grading import grade_response
-from dartlib.queries import benchmark_names, benchmark_shots, benchmark_template, broken_items, choose_queries, find_overlaps, get_template, load_known_queries
+from dartlib.queries import (
+    benchmark_names,
+    benchmark_shots,
+    benchmark_template,
+    broken_items,
+    choose_queries,
+    find_overlaps,
+    get_template,
+    load_known_queries,
+)
 from dartlib.queries.benchmarks import _exemplars
 from dartlib.records import Query, Verdict, make_queries
 

@@ -12,7 +12,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dartlib.queries import Source, benchmark_names, fetch_source, find_source, get_source, load_catalogue, load_known_queries, load_queries, local_file, missing_columns, probe_source, read_queries, read_rows
+from dartlib.queries import (
+    Source,
+    benchmark_names,
+    fetch_source,
+    find_source,
+    get_source,
+    load_catalogue,
+    load_known_queries,
+    load_queries,
+    local_file,
+    missing_columns,
+    probe_source,
+    read_queries,
+    read_rows,
+)
 from dartlib.queries.catalogue import parse_source
 from dartlib.records import RecordError
 

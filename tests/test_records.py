@@ -11,7 +11,23 @@ import pyarrow.parquet as pq
 import pytest
 
 from dartlib import records
-from dartlib.records import Manifest, Query, RecordError, SftRow, Trial, Verdict, check_unique, make_queries, make_query_id, read_manifest, read_records, read_table, schema_of, write_manifest, write_records
+from dartlib.records import (
+    Manifest,
+    Query,
+    RecordError,
+    SftRow,
+    Trial,
+    Verdict,
+    check_unique,
+    make_queries,
+    make_query_id,
+    read_manifest,
+    read_records,
+    read_table,
+    schema_of,
+    write_manifest,
+    write_records,
+)
 
 ROW = SftRow("1+1?", "2", "a" * 16, 0, "own", None, None, "vrt")
 

@@ -17,7 +17,18 @@ import pytest
 
 from dartlib.grading import GRADER_VERSION, LENIENT_GRADER_VERSION
 from dartlib.leases import Lease, LeaseHeld
-from dartlib.records import Counts, Grade, Query, RecordError, Sample, Trial, make_queries, read_table, response_hash, write_records
+from dartlib.records import (
+    Counts,
+    Grade,
+    Query,
+    RecordError,
+    Sample,
+    Trial,
+    make_queries,
+    read_table,
+    response_hash,
+    write_records,
+)
 from dartlib.sampling import PoolError, Setting, open_pool, reader, regrade, shards
 from dartlib.sampling.pool import PoolWriter, grader_key, read_setting
 

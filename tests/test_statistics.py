@@ -13,7 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import betabinom, binomtest
 
-from dartlib.statistics import ZeroInflatedBeta, bootstrap_interval, compare_paired, expected_excess, fit_beta, fit_zero_inflated_beta, holm, pass_at_k, posterior, resampled_counts, stop_at_quota_pass_rate, wilson_interval
+from dartlib.statistics import (
+    ZeroInflatedBeta,
+    bootstrap_interval,
+    compare_paired,
+    expected_excess,
+    fit_beta,
+    fit_zero_inflated_beta,
+    holm,
+    pass_at_k,
+    posterior,
+    resampled_counts,
+    stop_at_quota_pass_rate,
+    wilson_interval,
+)
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom, t, ttest_rel
 
-from dartlib.statistics import MIN_SEEDS, clustered_interval, compare_over_seeds, compare_paired, detectable_difference, holm, wilson_interval
+from dartlib.statistics import (
+    MIN_SEEDS,
+    clustered_interval,
+    compare_over_seeds,
+    compare_paired,
+    detectable_difference,
+    holm,
+    wilson_interval,
+)
 
 
 def test_means_of_several_samples_get_the_paired_t_test():

@@ -15,7 +15,21 @@ from stub_engine import SAMPLING, TEMPLATE, StubEngine, numbered_queries
 from dartlib.queries import Overlap
 from dartlib.records import Counts, Query, QueryOutcome, RecordError, Sample, SftRow, read_records, write_records
 from dartlib.sampling import Budget
-from dartlib.synthesis import MEASURED_VERIFIER, StoppingRule, StrategyPolicy, StrategySettings, allocation, cut, match_dataset, power_quotas, prop2diff_quotas, read_prefixes, rows_of, synthesize, uniform_quotas
+from dartlib.synthesis import (
+    MEASURED_VERIFIER,
+    StoppingRule,
+    StrategyPolicy,
+    StrategySettings,
+    allocation,
+    cut,
+    match_dataset,
+    power_quotas,
+    prop2diff_quotas,
+    read_prefixes,
+    rows_of,
+    synthesize,
+    uniform_quotas,
+)
 from dartlib.synthesis.card import CardTexts
 from dartlib.synthesis.curation import Prefix
 from dartlib.synthesis.synthesize import write_datasets

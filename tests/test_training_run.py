@@ -16,7 +16,17 @@ import pytest
 from training_toys import config, family, job, model, rows, tokenizer, write_dataset, write_model
 
 from dartlib.queries import get_template
-from dartlib.training import Job, Recipe, TrainingConfig, TrainingError, completed_report, plan_steps, read_examples, train, training_command
+from dartlib.training import (
+    Job,
+    Recipe,
+    TrainingConfig,
+    TrainingError,
+    completed_report,
+    plan_steps,
+    read_examples,
+    train,
+    training_command,
+)
 
 torch = pytest.importorskip("torch")
 

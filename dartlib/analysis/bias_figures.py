@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dartlib.analysis.style import BLUE, GREY, RED, display_name, draw_intervals, group_label, group_ticks, label, legend_below, look, new_figure, side_by_side
+from dartlib.analysis.style import (
+    BLUE,
+    GREY,
+    RED,
+    display_name,
+    draw_intervals,
+    group_label,
+    group_ticks,
+    label,
+    legend_below,
+    look,
+    new_figure,
+    side_by_side,
+)
 from dartlib.statistics import wilson_interval
 
 if TYPE_CHECKING:

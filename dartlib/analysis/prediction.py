@@ -15,7 +15,18 @@ import numpy as np
 
 from dartlib.analysis import tables
 from dartlib.analysis.inputs import AnalysisError
-from dartlib.analysis.style import BLUE, ORANGE, WHISKERS, display_name, draw_intervals, group_label, group_ticks, label, legend_below, new_figure
+from dartlib.analysis.style import (
+    BLUE,
+    ORANGE,
+    WHISKERS,
+    display_name,
+    draw_intervals,
+    group_label,
+    group_ticks,
+    label,
+    legend_below,
+    new_figure,
+)
 from dartlib.statistics import fit_beta
 
 if TYPE_CHECKING:

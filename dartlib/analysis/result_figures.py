@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dartlib.analysis import tables
-from dartlib.analysis.style import GREEN, GREY, ORANGE, PURPLE, RED, SKY, display_name, draw_intervals, group_ticks, label, legend_below, legend_names, look, new_figure
+from dartlib.analysis.style import (
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    display_name,
+    draw_intervals,
+    group_ticks,
+    label,
+    legend_below,
+    legend_names,
+    look,
+    new_figure,
+)
 from dartlib.analysis.text import escape
 from dartlib.records import STRATEGIES
 

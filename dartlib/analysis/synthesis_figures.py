@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dartlib.analysis import tables
-from dartlib.analysis.style import BLUE, GREY, SKY, WHISKERS, by_groups, display_name, draw_intervals, group_label, group_ticks, label, legend_below, look, new_figure, side_by_side
+from dartlib.analysis.style import (
+    BLUE,
+    GREY,
+    SKY,
+    WHISKERS,
+    by_groups,
+    display_name,
+    draw_intervals,
+    group_label,
+    group_ticks,
+    label,
+    legend_below,
+    look,
+    new_figure,
+    side_by_side,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

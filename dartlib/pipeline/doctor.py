@@ -18,7 +18,17 @@ from pathlib import Path
 from dartlib.engines import ModelError, embedded_folder, embedded_model, resolve_model
 from dartlib.files import REPOSITORY, RUNS
 from dartlib.pipeline.manifests import hardware
-from dartlib.queries import Source, data_folder, fetch_source, get_source, load_catalogue, local_file, missing_columns, probe_source, read_rows
+from dartlib.queries import (
+    Source,
+    data_folder,
+    fetch_source,
+    get_source,
+    load_catalogue,
+    local_file,
+    missing_columns,
+    probe_source,
+    read_rows,
+)
 from dartlib.records import RecordError
 
 LEAST_MEMORY_GB, LEAST_DISK_GB = 6.0, 4.0  # what the smoke profile needs

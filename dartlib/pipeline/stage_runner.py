@@ -11,7 +11,14 @@ from typing import IO, Any
 
 from dartlib.files import write_text_atomically
 from dartlib.pipeline.digest import digest_of, manifest_of, stage_inputs, with_fetched
-from dartlib.pipeline.execution import EXIT_BAD_INPUT, EXIT_UNFINISHED, ExecutionFailure, execute, restore_thread_limits, scrub
+from dartlib.pipeline.execution import (
+    EXIT_BAD_INPUT,
+    EXIT_UNFINISHED,
+    ExecutionFailure,
+    execute,
+    restore_thread_limits,
+    scrub,
+)
 from dartlib.pipeline.manifests import build_manifest
 from dartlib.pipeline.notebooks import NotebookError
 from dartlib.pipeline.profiles import ProfileError

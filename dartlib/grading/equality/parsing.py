@@ -25,7 +25,15 @@ from dartlib.grading.equality import algebra
 from dartlib.grading.equality.algebra import MINUS_ONE, ONE, Node, Undefined
 from dartlib.grading.equality.notation import CACHED, tokenise
 from dartlib.grading.equality.parsing_formulas import FormulaReader
-from dartlib.grading.equality.parsing_tokens import CLOSERS, CLOSING, RELATIONS, SEPARATORS, Meaningless, Unreadable, is_integer
+from dartlib.grading.equality.parsing_tokens import (
+    CLOSERS,
+    CLOSING,
+    RELATIONS,
+    SEPARATORS,
+    Meaningless,
+    Unreadable,
+    is_integer,
+)
 from dartlib.grading.equality.units import is_unit_word, unit_name
 
 Item: TypeAlias = tuple[Any, ...]

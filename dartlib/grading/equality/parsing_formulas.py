@@ -13,7 +13,15 @@ from fractions import Fraction
 from dartlib.grading.equality import algebra
 from dartlib.grading.equality.algebra import HALF, MINUS_ONE, ONE, Node
 from dartlib.grading.equality.notation import FUNCTIONS, GREEK
-from dartlib.grading.equality.parsing_tokens import CLOSING, RELATIONS, SEPARATORS, TokenReader, Unreadable, is_integer, is_number
+from dartlib.grading.equality.parsing_tokens import (
+    CLOSING,
+    RELATIONS,
+    SEPARATORS,
+    TokenReader,
+    Unreadable,
+    is_integer,
+    is_number,
+)
 from dartlib.grading.equality.units import MEANINGFUL, is_unit_word
 
 _SIGNS = {"+": ONE, "-": MINUS_ONE}
