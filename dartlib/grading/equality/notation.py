@@ -75,7 +75,9 @@ _MODULUS = re.compile(
     r"(?:,\s*)?(?:\\pmod|\(?\s*(?:\\b?mod|\\text\{\s*mod\s*\}|\bmod(?:ulo)?\b))\s*\{?\s*(\d+)\s*[)}]?\s*$"
 )
 _MINUTES_OF_ARC = re.compile(r"(\d+) *⟦degree⟧ *(\d+) *'(?: *(\d+) *'')?")
-_BRACKETS = re.compile(r"([\[\]])(\s*[^\[\]()\s,;][^\[\]()]*[,;]\s*[^\[\]()\s,;][^\[\]()]*)(?<!\\sqrt )(?<!\\sqrt)([\[\]])")
+_BRACKETS = re.compile(
+    r"([\[\]])(\s*[^\[\]()\s,;][^\[\]()]*[,;]\s*[^\[\]()\s,;][^\[\]()]*)(?<!\\sqrt )(?<!\\sqrt)([\[\]])"
+)
 _CHOOSE = re.compile(r"\{?\s*([^{}\\]+)\\choose\b([^{}\\]+)\}")
 _ACCENT = r"\\(?:hat|vec|widehat|mathbf|bm|boldsymbol)\s*"
 _UNIT_VECTOR = re.compile(
@@ -122,7 +124,9 @@ def normalise(answer: str) -> str:
         text = text.replace("⟦$⟧", "⟦¤⟧").replace("\\$", " ").replace("$", " ").replace("⟦¤⟧", "⟦$⟧")
     text = re.sub(r"(?<=\d)(?:\s*\{\s*,\s*\}|,\s?\\!)\s?(?=\d)", ",", text)
     text = _GROUPED.sub(lambda match: re.sub(r"\\,| ", "", match.group()), text)
-    text = re.sub(r"(?<=1)st\b|(?<=2)nd\b|(?<=3)rd\b|(?<=\d)th\b(?! root| power)", "", _MODULUS.sub(r" \\text{residue\1}", text))
+    text = re.sub(
+        r"(?<=1)st\b|(?<=2)nd\b|(?<=3)rd\b|(?<=\d)th\b(?! root| power)", "", _MODULUS.sub(r" \\text{residue\1}", text)
+    )
     text = (
         _UNIT_VECTOR.sub(lambda m: f" {m.group(1) or m.group(2)} ", _CHOOSE.sub(r"\\binom{\1}{\2}", text))
         if "\\" in text

@@ -32,7 +32,9 @@ _DOUBTFUL = re.compile(
 _WORD = re.compile(r"(?<![\\A-Za-z])(?:(?!and\b)[A-Za-z]{3,}|(?:is|are)\b)", re.I)
 _EQUATION = re.compile(r"[^=,;]*=(?:[^,;A-Za-z=]*=)* *((?:[^=,;A-Za-z]|\\[a-z]+|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+)")
 _GIVEN = re.compile(
-    r"\b(?:the|these|those|all|his|her|their|its|each|every|both|first|last|next|(?<!total )of|than|after|in|within|per)\s+$", re.I
+    r"\b(?:the|these|those|all|his|her|their|its|each|every|both|first|last|next|(?<!total )of"
+    r"|than|after|in|within|per)\s+$",
+    re.I,
 )
 _AND_MORE = re.compile(
     rf"(?:\b(?:or|and|plus|minus|times|but)\b|,)\s+(?:[a-z]+\s+){{0,2}}(?:{_NUMBER}|\\)|\b(?:if|unless|otherwise|depending"
@@ -40,7 +42,9 @@ _AND_MORE = re.compile(
     re.I,
 )
 _DIFFERENCE = re.compile(r"^ (?:more|fewer|less|additional|extra)(?= (?!than\b)[a-z])|^ times$")  # 16 more cookies
-_TWO_CLAIMS = re.compile(r"\b(?:is|are|was|were|has|have|had|gets?|makes?)\b.*\d.*(?:\band\b|,|\bbut\b|\bwhile\b)", re.I)
+_TWO_CLAIMS = re.compile(
+    r"\b(?:is|are|was|were|has|have|had|gets?|makes?)\b.*\d.*(?:\band\b|,|\bbut\b|\bwhile\b)", re.I
+)
 _PREPOSITION = re.compile(
     r"\b(?:to|for|in|after|by|than|from|over|during|within|when|because|per|of|out|with|on|at|each|every|the)\b", re.I
 )
@@ -89,6 +93,8 @@ def conclusion(text: str) -> str | None:
         return _quantity(sentence)
     if (said := _VERB.fullmatch(sentence)) and re.search(r"\d|\\pi", said.group(1)):
         end = said.group(1).strip()
+        if end.count("=") > 1 and "," not in end:  # d + e = 6 + 15 = 21
+            end = end.rpartition("=")[2].strip()
         head = sentence[: said.start(1)]
         if _DOUBTFUL.search(" ".join(head.split()[-3:])) or _TWO_CLAIMS.search(head):
             return None
