@@ -21,7 +21,8 @@ NAME = re.compile(
     r"(?: \^ [({] - 1 [)}])? [(\[][^=]*[)\]]"
     rf"|[B-Zabcdpqruvwxy](?: ')*{_SUB}(?: ')* \( (?:[a-z\d]|- \d)(?: , [a-z\d])* \)"
     rf"|(?:m )?\\(?:angle|measuredangle|triangle) (?:m )?{_SEGMENT}(?: _ \S+)?|(?:\\overline|\\vec) \{{ [a-z] \}}"
-    rf"|{_SEGMENT}|(?:\\frac \{{ {_SEGMENT} \}} \{{ {_SEGMENT} \}}|{_SEGMENT} / {_SEGMENT})|\| {_SEGMENT} \|"
+    rf"|(?:m )?{_SEGMENT}|\\(?:sin|cos|tan) (?:\\angle )?[A-Z]{{1,3}}"
+    rf"|(?:\\frac \{{ {_SEGMENT} \}} \{{ {_SEGMENT} \}}|{_SEGMENT} / {_SEGMENT})|\| {_SEGMENT} \|"
     r"|\[ [A-Z]{3,4} \]|(?:⟦[^⟧]*⟧|[A-Za-z]{4,})(?: (?:⟦[^⟧]*⟧|[A-Za-z]+))*|\\frac \{ d ?[a-z] \} \{ d ?[a-z] \}"
 )
 MAX_NESTING = 40  # open brackets
