@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 Span = tuple[int, int]  # (end, start) of the content: the largest ends last
 
@@ -44,8 +45,16 @@ def boxes(text: str) -> Iterator[Span]:
         yield match.end(1), match.start(1)
 
 
-def final_boxes(text: str) -> tuple[Span, str] | None:
-    """The last box with those that state the answer together with it: the span of all, and what they hold."""
+class Boxed(NamedTuple):
+    """What boxes state together: their span, what they hold, and how many different ones they are."""
+
+    span: Span
+    answer: str
+    distinct: int
+
+
+def final_boxes(text: str) -> Boxed | None:
+    """The last box with those that state the answer together with it, None where no box holds anything."""
     ordered = _filled(text)
     if not ordered:
         return None
@@ -54,32 +63,34 @@ def final_boxes(text: str) -> tuple[Span, str] | None:
         group.insert(0, ordered.pop())
         links.insert(0, link)
     if not links:
-        return group[0], _content(text, group[0])
+        return Boxed(group[0], _content(text, group[0]), 1)
     parts = [_content(text, span, named=True) for span in group]
     joined = parts[0]
     for place, (link, part) in enumerate(zip(links, parts[1:], strict=True), start=1):
         if part not in parts[:place]:
             joined += link + _ROUNDED.sub("", part)
-    return (group[-1][0], group[0][1]), joined
+    return Boxed((group[-1][0], group[0][1]), joined, len(set(parts)))
 
 
-def reference_in(solution: str, query: str) -> str:
-    """The answer that a worked solution boxes, empty when there is none.
+def reference_in(solution: str, query: str) -> tuple[str, int]:
+    """The answer that a worked solution boxes and how many boxes hold it; ("", 0) when there is none.
 
     Its last box with those joined to it; where the query asks for all values, every distinct box, unless the solution
     offers them as alternatives. "Either point is acceptable" leaves the last one.
     """
     final = final_boxes(solution)
     if final is None:
-        return ""
+        return "", 0
     ordered = _filled(solution)
     last = _content(solution, ordered[-1])
-    if re.search(r"\bEither\b", solution[final[0][0] :]):
-        return last
+    if re.search(r"\bEither\b", solution[final.span[0] :]):
+        return last, 1
     between = solution[ordered[0][0] : ordered[-1][1]]
     if _SEVERAL.search(query) and not _ALTERNATIVE.search(between):
-        return ", ".join(dict.fromkeys(_content(solution, span) for span in ordered))
-    return last if re.search(r"\bor\b", between) and not _SEVERAL.search(query) else final[1]
+        distinct = list(dict.fromkeys(_content(solution, span) for span in ordered))
+        return ", ".join(distinct), len(distinct)
+    alone = re.search(r"\bor\b", between) and not _SEVERAL.search(query)
+    return (last, 1) if alone else (final.answer, final.distinct)
 
 
 def _filled(text: str) -> list[Span]:

@@ -91,7 +91,7 @@ def clean_answer(text: str) -> str:
     while "\\boxed" in text or "\\fbox" in text:
         if (inner := final_boxes(text)) is None:
             break
-        text = inner[1]
+        text = inner.answer
     previous = None
     while text != previous:
         previous = text
@@ -108,12 +108,12 @@ def clean_answer(text: str) -> str:
 def _spans(text: str) -> Iterator[tuple[Span, Read]]:
     final = final_boxes(text)
     for end, start in boxes(text):
-        if final is None or start < final[0][1]:
+        if final is None or start < final.span[1]:
             yield (end, start), _unescaped if text.endswith("\\\\boxed{", 0, start) else str
     if final is not None:
-        joined = final[1][:MAX_ANSWER]
-        joined = _unescaped(joined) if text.endswith("\\\\boxed{", 0, final[0][1]) else joined
-        yield final[0], lambda _: joined
+        joined = final.answer[:MAX_ANSWER]
+        joined = _unescaped(joined) if text.endswith("\\\\boxed{", 0, final.span[1]) else joined
+        yield final.span, lambda _: joined
     for pattern in PHRASES:
         for match in pattern.finditer(text):
             yield _display(text, match.end(1), match.start(1)), _trimmed

@@ -29,11 +29,12 @@ from dartlib.grading.equality import algebra
 from dartlib.grading.equality.algebra import Undefined
 from dartlib.grading.equality.asked import asked_of, lacks_form, without_question
 from dartlib.grading.equality.formulas import Rules, quick_leaf
+from dartlib.grading.equality.lists import nodes_of
 from dartlib.grading.equality.notation import MAX_LENGTH, normalise, skeleton
 from dartlib.grading.equality.parsing import Item, read_answer
 from dartlib.grading.equality.parsing_tokens import Meaningless, Unreadable
 from dartlib.grading.equality.sentences import conclusion, without_afterthought, without_index
-from dartlib.grading.equality.structures import compare_answers, nodes_of
+from dartlib.grading.equality.structures import compare_answers
 from dartlib.grading.equality.words import compare_words, is_prose
 
 MAX_FORMULA = 300  # characters of an answer that may reach SymPy

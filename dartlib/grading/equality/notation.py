@@ -74,6 +74,11 @@ _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:\\,\d{3})+(?!\d)|^-?\d{1,3}(?: \d{3
 _MODULUS = re.compile(
     r"(?:,\s*)?(?:\\pmod|\(?\s*(?:\\b?mod|\\text\{\s*mod\s*\}|\bmod(?:ulo)?\b))\s*\{?\s*(\d+)\s*[)}]?\s*$"
 )
+_ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?")
+_LEFT_BRACE = re.compile(
+    r"\\left\s*\\\{\s*\\begin\{(?:array|aligned|matrix)\}(?:\{[^}]*\})?(.*?)\\end\{\w+\}\s*\\right\b(?:\s*\.)?",
+    re.DOTALL,
+)
 _MINUTES_OF_ARC = re.compile(r"(\d+) *⟦degree⟧ *(\d+) *'(?: *(\d+) *'')?")
 _BRACKETS = re.compile(
     r"([\[\]])(\s*[^\[\]()\s,;][^\[\]()]*[,;]\s*[^\[\]()\s,;][^\[\]()]*)(?<!\\sqrt )(?<!\\sqrt)([\[\]])"
@@ -113,7 +118,7 @@ def normalise(answer: str) -> str:
     text = answer.replace("⟦", "").replace("⟧", "").replace("\x00", "�")
     if "\\begin" not in text:
         text = re.sub(r"\\{2,}(?=[A-Za-z{}])", r"\\", text)  # backslashes doubled on the way
-    text = clean_answer(text)
+    text = _ORDINAL.sub("", _LEFT_BRACE.sub(r"\\begin{cases}\1\\end{cases}", clean_answer(text)))
     text = _REPEATING.sub(_fraction, _HALF_DAY.sub(r"\1\2", text))
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: f"^{{{m.group().translate(_SUPERSCRIPTS)}}}", text)
     text = re.sub(r"[₀-₉]+", lambda m: f"_{{{m.group().translate(_SUBSCRIPTS)}}}", text).translate(_TRANSLATION)

@@ -28,6 +28,8 @@ from dartlib.grading.equality.parsing_formulas import FormulaReader
 from dartlib.grading.equality.parsing_tokens import (
     CLOSERS,
     CLOSING,
+    NAME,
+    NAME_ENDS,
     RELATIONS,
     SEPARATORS,
     Meaningless,
@@ -39,21 +41,11 @@ from dartlib.grading.equality.units import is_unit_word, unit_name
 Item: TypeAlias = tuple[Any, ...]
 
 MAX_ITEMS = 64  # of a list, so that matching stays cheap
-_NAME_ENDS = {"=", "\\approx", ":", "<", ">", "\\le", "\\ge", ";"}
 _SPACED = re.compile(r"[+-]?\d+(?: [+-]?\d+)+")
 _JOINING = {"and": "meet", "⟦and⟧": "meet", "⟦, and⟧": "meet", "or": "union", "⟦or⟧": "union"}
 _MONEY = ("⟦$⟧", "⟦€⟧", "⟦£⟧")
 _SET_SIGNS = {"\\cup": "union", "U": "union", "\\cap": "meet", "\\setminus": "minus"}
 _INEQUALITIES = {"<", "<=", "!=", "in"}
-_SUB = r"(?: _ (?:\{[^{}]*\}|\S+))?"
-_SEGMENT = r"(?:\\(?:overline|bar|vec|overrightarrow|widehat) \{ )?(?:[A-Z]{1,4}|[A-Z](?: [A-Z]){1,3})(?: \})?"
-_NAME = re.compile(
-    rf"(?:[fghFGHPEVTSA]|Var|Pr|\\mathbb \{{ [EP] \}}|\\(?:Phi|phi|Psi|psi|mu|rho|sigma|Gamma))(?: ')*{_SUB}(?: \^ [({{] - 1 [)}}])? [(\[][^=]*[)\]]"
-    rf"|[B-Zabcdpqruvwxy](?: ')*{_SUB}(?: ')* \( (?:[a-z\d]|- \d)(?: , [a-z\d])* \)"
-    rf"|(?:m )?\\(?:angle|measuredangle|triangle) (?:m )?{_SEGMENT}(?: _ \S+)?|(?:\\overline|\\vec) \{{ [a-z] \}}"
-    rf"|{_SEGMENT}|(?:\\frac \{{ {_SEGMENT} \}} \{{ {_SEGMENT} \}}|{_SEGMENT} / {_SEGMENT})|\| {_SEGMENT} \|"
-    r"|\[ [A-Z]{3,4} \]|(?:⟦[^⟧]*⟧|[A-Za-z]{4,})(?: (?:⟦[^⟧]*⟧|[A-Za-z]+))*|\\frac \{ d ?[a-z] \} \{ d ?[a-z] \}"
-)
 _MATRIX = re.compile(r"\\begin\{(?:[pbB]?matrix|smallmatrix|array)\*?\}")  # those with bars are determinants
 
 
@@ -125,11 +117,11 @@ class AnswerReader(FormulaReader):
     def name(self) -> Item | None:
         """The name of what stands on the other side of the next sign of equality, as one symbol."""
         end, depth = self.place, 0
-        while end < len(self.tokens) and (depth or self.tokens[end] not in _NAME_ENDS):
+        while end < len(self.tokens) and (depth or self.tokens[end] not in NAME_ENDS):
             depth += (self.tokens[end] in CLOSING) - (self.tokens[end] in CLOSERS)
             end += 1
         text = " ".join(self.tokens[self.place : end])
-        if end in (self.place, len(self.tokens)) or self.depth or not _NAME.fullmatch(text):
+        if end in (self.place, len(self.tokens)) or self.depth or not NAME.fullmatch(text):
             return None
         self.place = end
         plain = re.sub(r"_ \{ (\w+) \}", r"_ \1", text).replace("{", "(").replace("}", ")")

@@ -21,6 +21,8 @@ from dartlib.grading.equality.parsing_tokens import (
     Unreadable,
     is_integer,
     is_number,
+    matrix_sum,
+    scaled,
 )
 from dartlib.grading.equality.units import MEANINGFUL, is_unit_word
 
@@ -52,7 +54,7 @@ class FormulaReader(TokenReader, ABC):
                 sign = algebra.multiply([sign, self._sign()])
             term = self.product()
             if term[0] == "item":
-                term = term if sign == ONE else _scaled(term, sign)
+                term = term if sign == ONE else scaled(term, sign)
                 if not terms and self.token not in _ADDING:
                     return term
                 if term[1][0] != "matrix":
@@ -61,7 +63,7 @@ class FormulaReader(TokenReader, ABC):
             else:
                 terms.append(algebra.multiply([sign, term]))
             if self.token not in _ADDING:
-                return _matrix_sum(terms) if any(part[0] == "item" for part in terms) else algebra.add(terms)
+                return matrix_sum(terms) if any(part[0] == "item" for part in terms) else algebra.add(terms)
 
     def _sign(self) -> Node:
         """``+``, ``-``, or a symbol of its own for each ``±``; beside ``∓`` all of them are one sign."""
@@ -82,7 +84,7 @@ class FormulaReader(TokenReader, ABC):
             if factor[0] == "item":
                 if self._continues() or divide or self.token in ("*", "/"):
                     raise Unreadable("a collection in a product")
-                return _scaled(factor, algebra.multiply(factors)) if factors else factor
+                return scaled(factor, algebra.multiply(factors)) if factors else factor
             if factors and is_number(before) and is_number(start):
                 factors = self._mixed_number(factors, factor, before)
             elif factors and start == "\\frac" and is_integer(before):
@@ -292,25 +294,6 @@ def _mixed_fraction(factors: list[Node], fraction: Node) -> list[Node]:
     if not 0 < fraction[1] < 1:
         raise Unreadable("a whole number beside an improper fraction")
     return [*factors[:-1], algebra.add([whole, fraction])]
-
-
-def _scaled(found: Node, factor: Node) -> Node:
-    """A number times a matrix; other collections are not multiplied."""
-    if found[1][0] != "matrix":
-        raise Unreadable("a collection in a product")
-    rows = [[("value", algebra.multiply([factor, cell[1]]), "") for cell in row] for row in found[1][1]]
-    return ("item", ("matrix", tuple(map(tuple, rows))))
-
-
-def _matrix_sum(terms: list[Node]) -> Node:
-    """Matrices of one shape, added cell by cell."""
-    if any(term[0] != "item" for term in terms) or len({tuple(map(len, term[1][1])) for term in terms}) > 1:
-        raise Unreadable("matrices of several shapes in a sum")
-    rows = [
-        tuple(("value", algebra.add([cell[1] for cell in cells]), "") for cells in zip(*lines, strict=True))
-        for lines in zip(*(term[1][1] for term in terms), strict=True)
-    ]
-    return ("item", ("matrix", tuple(rows)))
 
 
 def _formula(node: Node) -> Node:

@@ -32,7 +32,8 @@ _DOUBTFUL = re.compile(
 _WORD = re.compile(r"(?<![\\A-Za-z])(?:(?!and\b)[A-Za-z]{3,}|(?:is|are)\b)", re.I)
 _EQUATION = re.compile(r"[^=,;]*=(?:[^,;A-Za-z=]*=)* *((?:[^=,;A-Za-z]|\\[a-z]+|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+)")
 _GIVEN = re.compile(
-    r"\b(?:the|these|those|all|his|her|their|its|each|every|both|first|last|next|(?<!total )of|than|after|in|within|per)\s+$",
+    r"\b(?:the|these|those|all|his|her|their|its|each|every|both|first|last|next|(?<!total )of"
+    r"|than|after|in|within|per)\s+$",
     re.I,
 )
 _AND_MORE = re.compile(
@@ -92,6 +93,8 @@ def conclusion(text: str) -> str | None:
         return _quantity(sentence)
     if (said := _VERB.fullmatch(sentence)) and re.search(r"\d|\\pi", said.group(1)):
         end = said.group(1).strip()
+        if end.count("=") > 1 and "," not in end:  # d + e = 6 + 15 = 21
+            end = end.rpartition("=")[2].strip()
         head = sentence[: said.start(1)]
         if _DOUBTFUL.search(" ".join(head.split()[-3:])) or _TWO_CLAIMS.search(head):
             return None

@@ -14,6 +14,16 @@ from fractions import Fraction
 from dartlib.grading.equality import algebra
 from dartlib.grading.equality.algebra import MINUS_ONE, Node, Undefined
 from dartlib.grading.equality.formulas import Leaf, Rules, value_of
+from dartlib.grading.equality.lists import (
+    aligned,
+    conditions,
+    has_symbols,
+    is_name,
+    names_of,
+    opened,
+    spread,
+    values_of,
+)
 from dartlib.grading.equality.parsing import Item
 from dartlib.grading.equality.regions import same_region
 from dartlib.grading.equality.units import same_unit
@@ -26,96 +36,28 @@ def compare_answers(
     gold_ordered, pred_ordered = gold[0], pred[0]
     if (same := same_region(gold[1], pred[1])) is not None:
         return same
-    golds, preds = (_conditions(items) for items in (gold[1], pred[1]))
-    preds = _aligned(preds, golds)
-    golds = _aligned(golds, preds)
+    golds, preds = (conditions(items) for items in (gold[1], pred[1]))
+    preds = aligned(preds, golds)
+    golds = aligned(golds, preds)
     if (
         len(golds) == 1 and len(preds) > 1 and golds[0][0] == "value" and not pred_ordered
     ):  # one value, stated more than once
         return _all(_compare_items(golds[0], pred, rules, leaf) for pred in preds)
     if len(golds) == 1 and len(preds) == 1:
         return _compare_items(golds[0], preds[0], rules, leaf)
-    golds, gold_ordered = _opened(golds, gold_ordered, len(preds) > 1, rules)
-    preds, pred_ordered = _opened(preds, pred_ordered, len(golds) > 1, rules)
+    golds, gold_ordered = opened(golds, gold_ordered, len(preds) > 1, rules)
+    preds, pred_ordered = opened(preds, pred_ordered, len(golds) > 1, rules)
     if len(golds) != len(preds):
         return False
-    golds, preds = _spread(golds), _spread(preds)
-    names = [_names(items) for items in (golds, preds)]
+    golds, preds = spread(golds), spread(preds)
+    names = [names_of(items) for items in (golds, preds)]
     if names[0] != names[1]:
-        golds, preds = _values(golds), _values(preds)
+        golds, preds = values_of(golds), values_of(preds)
         gold_ordered = gold_ordered or names[0] is not None and len(names[0]) > 1
         pred_ordered = pred_ordered or names[1] is not None and len({name.partition("_")[0] for name in names[1]}) > 1
     if gold_ordered or pred_ordered:
         return _all(_compare_items(g, p, rules, leaf) for g, p in zip(golds, preds, strict=True))
     return _matched(golds, preds, rules, leaf)
-
-
-def _conditions(items: Sequence[Item]) -> Sequence[Item]:
-    """The items with inequalities joined by "and" or "or" one by one."""
-    found: list[Item] = []
-    for item in items:
-        joined = item[0] in ("meet", "union") and all(part[0] in ("meet", "union", "relation") for part in item[1])
-        found += _conditions(item[1]) if joined else [item]
-    return found
-
-
-def _aligned(items: Sequence[Item], other: Sequence[Item]) -> Sequence[Item]:
-    """``(x, y) = (1, 2)`` as ``x=1, y=2``; ``p=5, q=2; p=7, q=2`` as tuples where the other answer is made of them."""
-    if len(items) == 1 and len(other) > 1 and items[0][0] == "relation" and items[0][1] == ("=",):
-        names, values = items[0][2]
-        if names[0] == values[0] == "tuple" and len(names[3]) == len(values[3]) > 1:
-            return [("relation", ("=",), sides) for sides in zip(names[3], values[3], strict=True)]
-    if len(items) > 1 and {_value(item)[0] for item in other} == {"tuple"} and (names := _names(items)) is not None:
-        if len(items) == len(other) * len(names) and len(names) > 1:
-            rows = [_values(items[start : start + len(names)]) for start in range(0, len(items), len(names))]
-            return [("tuple", "(", ")", tuple(row)) for row in rows]
-    return items
-
-
-def _names(items: Sequence[Item]) -> frozenset[str] | None:
-    """The names of items that all read ``name = value``; None for others."""
-    named = all(item[0] == "relation" and item[1] in (("=",), ("~",)) and item[2][0][0] == "value" for item in items)
-    if not named or not all(_is_name(item[2][0]) for item in items):
-        return None
-    return frozenset(str(item[2][0][1][1]) for item in items)
-
-
-def _values(items: Sequence[Item]) -> Sequence[Item]:
-    return [_value(item) for item in items]
-
-
-def _value(item: Item) -> Item:
-    """What ``name = value`` says; other items as they are."""
-    return item[2][-1] if item[0] == "relation" and item[1] in (("=",), ("~",)) and _is_name(item[2][0]) else item
-
-
-def _opened(items: Sequence[Item], ordered: bool, other_is_bare: bool, rules: Rules) -> tuple[Sequence[Item], bool]:
-    """The members of a collection that the other answer enumerates without brackets.
-
-    ``[a, b]`` in order is a closed interval, which its two end points do not give, unless the query asks for a list.
-    """
-    if len(items) == 1 and other_is_bare:
-        if items[0][0] in ("set", "cases"):
-            return items[0][1], False
-        if items[0][0] == "tuple" and items[0][1:3] == ("[", "]") and (rules.listed or not _may_be_interval(items[0])):
-            return items[0][3], True
-    return items, ordered
-
-
-def _may_be_interval(item: Item) -> bool:
-    try:
-        low, high = (algebra.evaluate(end[1], {}) for end in item[3])
-    except (Undefined, ValueError):
-        return len(item[3]) == 2
-    return low.real < high.real
-
-
-def _spread(items: Sequence[Item]) -> Sequence[Item]:
-    """``x = 1, 2`` names once what it enumerates: the items are the values."""
-    first = items[0]
-    if first[0] == "relation" and first[1] in (("=",), ("in",)) and all(item[0] != "relation" for item in items[1:]):
-        return (first[2][-1], *items[1:])
-    return items
 
 
 def _compare_items(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | None:
@@ -152,7 +94,7 @@ def _is_approximated(item: Item) -> bool:
     """``5/6 ≈ 0.833``, but not ``x ≈ 0.833``."""
     if item[0] != "relation" or item[1][-1] != "~" or item[1].count("~") > 1:
         return False
-    return not any(map(_has_symbols, item[2][-2:]))
+    return not any(map(has_symbols, item[2][-2:]))
 
 
 def _readings(item: Item) -> list[Item]:
@@ -178,24 +120,13 @@ def _simplified(item: Item, other: Item) -> Item:
     """
     if item[0] == "relation" and other[0] != "relation" and set(item[1]) <= {"=", "~", "in"}:
         sides = item[2]
-        if _is_name(sides[0]) or not _has_symbols(sides[0]) and not _is_name(sides[-1]):
+        if is_name(sides[0]) or not has_symbols(sides[0]) and not is_name(sides[-1]):
             return sides[-1]
-        if _is_name(sides[-1]) and not _has_symbols(sides[0]):
+        if is_name(sides[-1]) and not has_symbols(sides[0]):
             return sides[0]
     if item[0] == "set" and len(item[1]) == 1 and other[0] == "value":
         return item[1][0]
     return item
-
-
-def _has_symbols(item: Item) -> bool:
-    return any(algebra.symbols_of(node) for node in nodes_of(item))
-
-
-def _is_name(item: Item) -> bool:
-    """``x``, ``f(x)``, ``y'``, ``\\angle ABC``, ``(x, y)``, ``AB : CD`` ...: a side that only names the other side."""
-    if item[0] == "value":
-        return item[1][0] == "sym" and item[1][1] not in algebra.CONSTANTS and not item[2]
-    return item[0] in ("tuple", "ratio") and all(_is_name(part) for part in item[-1])
 
 
 def _compare_kinds(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | None:
@@ -345,12 +276,3 @@ def _any(verdicts: Iterable[bool | None]) -> bool | None:
         if verdict is None:
             result = None
     return result
-
-
-def nodes_of(item: Item) -> list[Node]:
-    """All formulas of an item."""
-    if item[0] == "value":
-        return [item[1]]
-    if item[0] == "matrix":
-        return [node for row in item[1] for part in row for node in nodes_of(part)]
-    return [node for part in item[-1] for node in nodes_of(part)]
