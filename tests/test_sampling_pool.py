@@ -396,9 +396,9 @@ def test_numbers_of_a_setting_have_one_type(tmp_path: Path) -> None:
     assert read_setting(folder) == real and '"temperature": 1.0' in (folder / "setting.json").read_text()
 
 
-@pytest.mark.parametrize("at_a_time", [1, 4, 1000])  # trials that are sorted together
+@pytest.mark.parametrize("at_a_time", [1, 3000, 2**20])  # bytes that are sorted together
 def test_samples_are_written_in_the_order_of_the_queries(tmp_path: Path, monkeypatch, at_a_time: int) -> None:
-    monkeypatch.setattr(reader, "_TRIALS_AT_A_TIME", at_a_time)
+    monkeypatch.setattr(reader, "_TEXT_AT_A_TIME", at_a_time)
     queries = [
         *reversed(some_queries(4)),
         make_queries([{"query": "new", "reference_answer": "1"}], source="t", version="1")[0],

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _READ_AGAIN = 5  # times, when shards were merged under a reader's hands
 _MEMORY = "800MB"  # DuckDB spills to its temporary folder beyond this
 _ROWS_AT_A_TIME = 16_384
-_TRIALS_AT_A_TIME = 500_000  # whose texts are sorted together
+_TEXT_AT_A_TIME = 400 * 2**20  # bytes that are sorted together: DuckDB 2.0 does not spill a sort of texts
 # The oldest row of each (query, trial), and the newest of that row's current grades: {} are the wanted columns of it.
 _PLACED = "SELECT *, file_index << 40 | file_row_number AS place FROM read_parquet([{}], file_row_number = true)"
 _KEYS = """
@@ -101,24 +101,27 @@ class PoolReader:
         names = names_of(list(_columns()) if columns is None else columns, _columns())
         schema = pa.schema([_columns()[name] for name in names])
         asked = self.queries() if queries is None else queries
-        sql, values = _select(names, where, "ORDER BY number, trial")
-        table = self._read(
-            asked, grader_version, lambda connection: connection.sql(sql, params=values).to_arrow_table()
-        )
-        return table.cast(schema).to_pandas()
+        sql, values = _select(names, where)
+        return self._read(asked, grader_version, lambda found: _sorted(found, sql, values, schema)).to_pandas()
 
     def write_samples(self, path: Path, queries: Sequence[Query], grader_version: str) -> int:
         """Write the graded trials of ``queries`` as a file of Sample records, in any amount; returns their number."""
-        sql, values = _select(schema_of(Sample).names, "verdict.notna()", "ORDER BY number, trial")
-
+        schema = schema_of(Sample)
+        sql, values = _select(schema.names, "verdict.notna()")
         counts = self.ledger(queries, grader_version).counts()
 
         def batches() -> Iterator[pa.RecordBatch]:
-            for part in _parts(queries, counts):  # of few queries even a small memory sorts texts of any amount
-                with self._views(part, grader_version) as connection:
-                    yield from connection.sql(sql, params=values).to_arrow_reader(_ROWS_AT_A_TIME)
+            for part in _parts(queries, counts, self._trials_at_a_time()):
+                with self._views(part, grader_version) as found:
+                    yield from _sorted(found, sql, values, schema).to_batches(_ROWS_AT_A_TIME)
 
         return self._again_if_merged(lambda: write_batches(path, batches(), Sample))
+
+    def _trials_at_a_time(self) -> int:
+        """How many trials hold about _TEXT_AT_A_TIME bytes, by the footers of their files."""
+        files = [pq.read_metadata(path) for path in self._files("trials")]
+        size = sum(file.row_group(number).total_byte_size for file in files for number in range(file.num_row_groups))
+        return 1 + _TEXT_AT_A_TIME * sum(file.num_rows for file in files) // max(size, 1)
 
     def ungraded(self, queries: Sequence[Query], grader_version: str, rows: int = 1000) -> Iterator[list[Trial]]:
         """The trials without a current grade, at most ``rows`` at a time; for the holder of the lease.
@@ -127,11 +130,11 @@ class PoolReader:
         """
         import duckdb
 
-        sql, values = _select(schema_of(Trial).names, "verdict.isna()", "")
+        sql, values = _select(schema_of(Trial).names, "verdict.isna()")
         try:
             with self._views(queries, grader_version) as connection:
                 for batch in connection.sql(sql, params=values).to_arrow_reader(rows):
-                    yield [Trial(**row) for row in batch.to_pylist()]
+                    yield [Trial(**row) for row in batch.select(schema_of(Trial).names).to_pylist()]
         except (duckdb.Error, pa.ArrowInvalid, OSError):
             if not self._find_damage(shards.all_paths(self.folder)):
                 raise
@@ -259,8 +262,8 @@ def _columns() -> dict[str, pa.Field]:
     return {name: field.with_nullable(True) for name, field in fields.items()}
 
 
-def _select(names: Sequence[str], where: str | None, order: str) -> tuple[str, list[object]]:
-    """SQL for these columns of the samples that ``where`` keeps, and the values of its constants."""
+def _select(names: Sequence[str], where: str | None) -> tuple[str, list[object]]:
+    """SQL for these columns of the samples that ``where`` keeps, with their query's number and trial as ``at``."""
     condition = Condition(where, _columns()) if where else None
     used = {*names, *(condition.names if condition else ())} - {"query_id", "trial"}
     of_trial = used & set(schema_of(Trial).names)
@@ -270,16 +273,23 @@ def _select(names: Sequence[str], where: str | None, order: str) -> tuple[str, l
     drawn = "JOIN trials t ON t.place = k.place AND t.query_id = a.query_id" if of_trial else ""
     sql = f"SELECT k.*, a.query_id{owned} FROM ({_KEYS.format(newest)}) k JOIN asked a USING (number) {drawn}"
     kept = f"WHERE {condition.sql}" if condition else ""
-    return f"SELECT {', '.join(names)} FROM ({sql}) {kept} {order}", condition.values if condition else []
+    listed = ", ".join([*names, "number", "trial AS at"])
+    return f"SELECT {listed} FROM ({sql}) {kept}", condition.values if condition else []
 
 
-def _parts(queries: Sequence[Query], counts: Mapping[str, Counts]) -> Iterator[list[Query]]:
-    """The queries in their order, so many at a time that they have about _TRIALS_AT_A_TIME trials together."""
+def _sorted(connection: duckdb.DuckDBPyConnection, sql: str, values: Sequence[object], schema: pa.Schema) -> pa.Table:
+    """What `_select` selects, by query, then trial."""
+    table = connection.sql(sql, params=values).to_arrow_table()
+    return table.sort_by([("number", "ascending"), ("at", "ascending")]).select(schema.names).cast(schema)
+
+
+def _parts(queries: Sequence[Query], counts: Mapping[str, Counts], size: int) -> Iterator[list[Query]]:
+    """The queries in their order, so many at a time that they have about ``size`` trials together."""
     part, trials = list[Query](), 0
     for query in queries:
         part.append(query)
         trials += counts[query.query_id].trials
-        if trials >= _TRIALS_AT_A_TIME:
+        if trials >= size:
             yield part
             part, trials = [], 0
     if part:
