@@ -408,3 +408,28 @@ def test_a_live_notebook_sees_a_growing_curve_and_a_headless_run_plain_lines(
     (curve,) = figure.axes[0].lines
     assert curve.get_xydata().tolist() == [[1, 1], [2, 1 / 2], [3, 1 / 3]]
     assert figure.axes[0].get_title() == "step 3/3  loss 0.333  10 tokens/s  0 s left"
+
+
+def test_the_command_of_several_nodes_is_started_on_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dartlib.training import load_recipe
+
+    monkeypatch.setenv("MASTER_ADDR", "first")
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    of = job(tmp_path, dataset=tmp_path, base_model=tmp_path, recipe=load_recipe("llama3-70b"))
+    command = training_command(of)
+    assert command[:4] == ["srun", "--nodes=4", "--ntasks=4", "--ntasks-per-node=1"]
+    assert {"--nnodes=4", "--nproc-per-node=8", "--rdzv-endpoint=first:29400", "--zero-stage=3"} <= set(command)
+    alone = training_command(replace(of, recipe=load_recipe("mistral-7b")))
+    assert "--standalone" in alone and "--nproc-per-node=8" in alone and "srun" not in alone
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dartlib.training.workers import own_device
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert own_device() == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(TrainingError, match="processes are more than this machine's 2 GPUs"):
+        own_device()
