@@ -187,6 +187,9 @@ def test_a_result_survives_a_move_and_says_what_is_wrong_with_it(tmp_path: Path)
     (moved / "result.json").write_text(json.dumps(values | {"result_version": 99}))
     with pytest.raises(RecordError, match="version 99"):
         read_result(moved)
+    (moved / "result.json").write_text(json.dumps(values | {"model": "\x1b[2J"}))
+    with pytest.raises(RecordError, match="control characters"):
+        read_result(moved)
     (moved / "result.json").write_text("{}")
     with pytest.raises(RecordError, match="not a result file"):
         read_result(moved)

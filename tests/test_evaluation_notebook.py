@@ -36,7 +36,7 @@ def test_the_notebook_scores_teaches_and_compares(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("DARTLIB_TEST_KEY", "not a secret")
     server = FakeServer(behave)
     queries = load_queries("ladder-arithmetic", split="test", queries_per_level=2, seed=1)
-    rows = [SftRow(queries[0].query, "6 * 5 = 30", "q", 0, "s", 1, None, "vrt")]
+    rows = [SftRow(query.query, "no matter", "q", 0, "s", 1, None, "vrt") for query in queries]
     write_records(tmp_path / "training.parquet", rows, SftRow)
     source, base, student = repository_path("notebooks/04_evaluation.ipynb"), tmp_path / "base", tmp_path / "student"
     runs: dict[Path, dict[str, Any]] = {
@@ -62,10 +62,18 @@ def test_the_notebook_scores_teaches_and_compares(tmp_path: Path, monkeypatch: p
     assert {row["score"] for row in greedy["scores"]} == {"pass@1"}
     assert {row["score"] for row in sampled["scores"]} == {"avg@4", "pass@2", "pass@4", "maj@2", "maj@4"}
     assert {row["model"] for row in sampled["scores"]} == {"vrt-seed1"}
-    assert sum(greedy["verdicts"].values()) == 20 and sum(sampled["verdicts"].values()) == 2 * 9 * 4
+    replies = [
+        sum(count for verdict, count in run["verdicts"].items() if verdict != "error") for run in (greedy, sampled)
+    ]
+    assert replies == [20, 2 * 9 * 4]  # what failed was asked again
     assert greedy["cut_by_length"] == 0 and [row["n"] for row in sampled["accuracy"]] == [9, 9]
     by_level = sampled["accuracy_by_level"]
     assert sum(row["correct"] for row in by_level) == sampled["verdicts"]["correct"]
     shown = Path(str(student) + ".ipynb").read_text(encoding="utf-8")
-    for said in ("unlike: ladder-arithmetic", "p&#95;holm", "none of its six benchmarks", "in its training set"):
+    for said in (
+        "unlike: ladder-arithmetic",
+        "p&#95;holm",
+        "none of its six benchmarks",
+        "9 items in its training set",
+    ):
         assert said in shown

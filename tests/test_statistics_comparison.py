@@ -37,6 +37,15 @@ def test_single_samples_are_a_proportion_and_several_resample_items():
         clustered_interval([])
 
 
+def test_few_items_get_no_interval_of_a_point():
+    """One item, right in two of four samples: a bootstrap would say .5 to .5."""
+    assert clustered_interval([0.5]) == pytest.approx((0.0546, 0.9454), abs=1e-3)  # Wilson at .5 of 1
+    assert clustered_interval([0.25, 0.75]) == pytest.approx(wilson_interval(1, 2))
+    few = clustered_interval([0.25, 0.5] * 9)
+    many = clustered_interval([0.25, 0.5] * 10)
+    assert few[1] - few[0] > 2 * (many[1] - many[0])
+
+
 def test_two_way_interval_by_hand():
     """Two constant arms per seed: items carry nothing, so all chance is the seeds' (a two-sample t with 4 + 4)."""
     first = np.repeat([[0.1], [0.2], [0.3], [0.4], [0.5]], 4, axis=1)

@@ -114,6 +114,8 @@ def read_result(path: Path) -> Result:
         raise RecordError(f"{folder}: holds no {_FILE}: name the folder that an evaluation wrote") from None
     except (KeyError, TypeError, ValueError) as error:
         raise RecordError(f"{folder / _FILE}: not a result file ({error}): run the evaluation again") from None
+    if not "".join([result.model, *result.benchmarks]).isprintable():
+        raise RecordError(f"{folder}: the name of its model or of a benchmark holds control characters: rename it")
     if version != RESULT_VERSION:
         raise RecordError(f"{folder}: its result is version {version}, expected {RESULT_VERSION}")
     return result

@@ -12,6 +12,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
+FEW_ITEMS = 20  # below, a percentile bootstrap is too narrow to be shown
+
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     """Wilson score interval of a proportion, as shares in [0, 1]; (0, 1) when nothing was tried.
@@ -21,14 +23,16 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
     check_counts(successes, trials)
     if trials == 0:
         return 0.0, 1.0
+    low, high = _wilson(successes / trials, trials, confidence)
+    return 0.0 if successes == 0 else low, 1.0 if successes == trials else high
+
+
+def _wilson(share: float, trials: int, confidence: float) -> Interval:
     z = NormalDist().inv_cdf(0.5 + check_confidence(confidence) / 2)
-    share = successes / trials
     shrink = 1 + z * z / trials
     centre = (share + z * z / (2 * trials)) / shrink
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / shrink
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == trials else min(1.0, centre + half)
-    return low, high
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def bootstrap_interval(
@@ -83,11 +87,14 @@ def clustered_interval(item_means: npt.ArrayLike, *, seed: int = 0, confidence: 
 
     Samples of one item are not independent, so items are resampled, never samples. Where every item's mean is 0 or 1
     (single samples, or samples that all agree) the items are a proportion: Wilson, which stays open where a
-    bootstrap collapses. Raises ValueError when there is no item.
+    bootstrap collapses. So it is below ``FEW_ITEMS``, with each item worth one trial: too wide rather than too narrow,
+    since no score in [0, 1] varies more than a coin of its mean. Raises ValueError when there is no item.
     """
     means = np.asarray(item_means, dtype=np.float64)
     if means.size and np.isin(means, (0.0, 1.0)).all():
         return wilson_interval(round(float(means.sum())), means.size, confidence)
+    if 0 < means.size < FEW_ITEMS:
+        return _wilson(float(means.mean()), means.size, confidence)
     return bootstrap_mean_interval(means, seed=seed, confidence=confidence)
 
 
