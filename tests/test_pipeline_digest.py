@@ -147,7 +147,7 @@ def test_a_larger_quota_of_one_strategy_leaves_the_other_strategys_student(toy: 
     toy.complete(larger, "02_synthesis", text=lambda name: name + ("+" if "uniform" in name else ""))
     assert toy.states(larger) == {
         "03_training/uniform-seed1": "outdated",
-        "04_evaluation/uniform-seed1": "waiting",
+        "04_evaluation/uniform-seed1": "outdated",  # it tells how much of a benchmark is in the training set
         "05_paper_figures": "waiting",
     }
     assert toy.note(larger, "03_training/uniform-seed1") == "changed: 02_synthesis/datasets/uniform.parquet"
@@ -281,6 +281,7 @@ def test_manifests_list_all_parameters_and_only_their_own_figures(toy: Toy) -> N
         "MODEL_NAME": "base",
         "TEMPERATURE": 0.0,
         "BENCHMARKS": ["ladder-arithmetic"],
+        "TRAINING_SET": "",
         "RUN_FOLDER": "papermill_runs/toy",
         "STAGE_FOLDER": "papermill_runs/toy/04_evaluation/base",
     }

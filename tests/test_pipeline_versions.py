@@ -37,7 +37,7 @@ RESPONSES = [  # reference, response
     ("5", '{"reasoning": "half", "answer": "5"}'),
 ]
 GOLDEN = {
-    "GRADER_VERSION": ("3/math-verify-0.9.0", "fa95a3e7faf6b5bd"),
+    "GRADER_VERSION": ("4/math-verify-0.9.0", "f0d0a7fb832b7370"),
     "SAMPLING_VERSION": ("1", "3d3c91768421a5eb"),
     "TRAINING_VERSION": ("1", "14773411bbb1b144"),
 }

@@ -28,7 +28,7 @@ ROOMS = (
     "analysis",
     "pipeline",
 )
-MODULES = ("files", "records", "statistics", "published", "processes", "leases")
+MODULES = ("boxes", "files", "records", "statistics", "published", "processes", "leases")
 HEAVY = ("torch", "vllm", "transformers", "datasets", "sympy")
 TOP_LEVEL = {
     ".ci", ".gitignore", ".pre-commit-config.yaml", "CITATION.cff", "LICENSE", "Makefile", "README.md", "dartlib",

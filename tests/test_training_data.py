@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from training_toys import config, rows, tokenizer, write_dataset
 
 from dartlib.queries import get_template
-from dartlib.records import RecordError, SftRow, write_records
+from dartlib.records import SftRow, write_records
 from dartlib.training import TrainingConfig, TrainingError
 from dartlib.training.data import encode_examples, pack, pack_best_fit, plan_steps, read_examples
 
@@ -137,7 +137,7 @@ def test_tokens_are_kept_and_taken_from_there_as_long_as_nothing_changed(tmp_pat
     [
         ({"query": "1 + 1 ?", "response": " \n"}, "line 3: response is empty"),
         ({"query": None, "response": "2 ."}, "line 3: query is empty"),
-        ({"query": "1 + 1 ?", "answer": "2 ."}, r"line 3: column 'response' is missing \(found: query, answer\)"),
+        ({"query": "1 + 1 ?", "answer": "2 ."}, "line 3: response is missing: every row needs it"),
     ],
 )
 def test_a_bad_row_is_named_with_file_line_and_column(row: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="empty.parquet: the data set has no rows"):
         read_examples(tmp_path / "empty.parquet", tokenizer(), config())
     (tmp_path / "torn.jsonl").write_text('{"query": "1 + 1 ?", "resp')
-    with pytest.raises(RecordError, match="torn.jsonl, line 1: invalid JSON"):
+    with pytest.raises(TrainingError, match="torn.jsonl, line 1: invalid JSON"):
         read_examples(tmp_path / "torn.jsonl", tokenizer(), config())
     endless = tokenizer()
     endless.eos_token = None

@@ -16,6 +16,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
+from dartlib.boxes import reference_in
 from dartlib.files import find_path
 from dartlib.queries.catalogue import Source, get_source, load_catalogue
 from dartlib.queries.fields import QUERY_FIELDS, Cell, read_fields, read_level
@@ -118,6 +119,8 @@ def read_queries(
     _check_ids(rows)
     repeats = _tell_repeats(path, records, keep_repeats, log)
     kept = [record for where, record in records.items() if keep_repeats or where not in repeats]
+    if lists := sum("reference_answer" not in cells and _boxed(where, cells)[1] > 1 for where, cells in rows):
+        log(f"{path}: {lists} of {len(rows)} references are lists, stated in several boxes of the solution")
     if any("level" in cells for _, cells in rows) and (unknown := sum(record["level"] is None for record in kept)):
         log(f"{path}: {unknown} of {len(kept)} problems have no known level")
     name, version = (known.name, known.version) if known else (str(source or path.stem), "1")
@@ -221,8 +224,13 @@ def _by_rules(known: Source, record: Mapping[str, Any], stated: str, several: bo
 
 def _reference(where: str, cells: Mapping[str, Cell], known: Source | None) -> str:
     """The reference answer of a row, empty when it has none."""
-    stated = _text(where, cells, "reference_answer", *([_as_text] if known else []))
-    return stated.rpartition("####")[2].strip() or last_boxed(_text(where, cells, "solution"))
+    stated = _text(where, cells, "reference_answer", *([_as_text] if known else [])).rpartition("####")[2].strip()
+    return stated or _boxed(where, cells)[0]
+
+
+def _boxed(where: str, cells: Mapping[str, Cell]) -> tuple[str, int]:
+    """The answer that the row's solution boxes, and how many boxes hold it."""
+    return reference_in(_text(where, cells, "solution"), _text(where, cells, "query"))
 
 
 def _as_text(value: Any) -> Any:
@@ -230,19 +238,6 @@ def _as_text(value: Any) -> Any:
     if isinstance(value, list):
         return ", ".join(value) if value and all(isinstance(part, str) for part in value) else json.dumps(value)
     return str(value) if isinstance(value, bool) else value
-
-
-def last_boxed(text: str) -> str:
-    """The content of the last ``\\boxed`` (or ``\\fbox``) of a solution, braces balanced; empty when there is none."""
-    *_, rest = ["", *re.split(r"\\(?:boxed|fbox)\s*", text)[1:]]
-    depth = 0
-    if not rest.startswith("{"):
-        return rest[:1].strip() if not rest.startswith("\\") else ""
-    for place, character in enumerate(rest):
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return rest[1:place].strip()
-    return ""
 
 
 def _guess_type(reference: str) -> str:
