@@ -76,7 +76,7 @@ _MODULUS = re.compile(
 )
 _ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?")
 _LEFT_BRACE = re.compile(
-    r"\\left\s*\\\{\s*\\begin\{(?:array|aligned|matrix)\}(?:\{[^}]*\})?(.*?)\\end\{\w+\}\s*\\right\b(?:\s*\.)?",
+    r"(?:\\left\s*)?\\\{\s*\\begin\{(?:array|aligned|matrix)\}(?:\{[^}]*\})?(.*?)\\end\{\w+\}(?:\s*\\right\b(?:\s*\.)?)?",
     re.DOTALL,
 )
 _MINUTES_OF_ARC = re.compile(r"(\d+) *⟦degree⟧ *(\d+) *'(?: *(\d+) *'')?")

@@ -68,7 +68,8 @@ _AFTERTHOUGHT = re.compile(
 def without_afterthought(answer: str) -> str:
     """``5, not 6`` and ``x=5 \\text{ (rejecting } x=-2)`` without what is only said about the answer."""
     match = _AFTERTHOUGHT.search(answer)
-    return answer[: match.start()] if match and re.search(r"\d", answer[: match.start()]) else answer
+    is_short = match is not None and match.start() < 80 and re.search(r"\d", answer[: match.start()])
+    return answer[: match.start()] if match and is_short else answer
 
 
 def without_index(text: str) -> tuple[str, str | None]:
