@@ -94,8 +94,6 @@ def conclusion(text: str) -> str | None:
         return _quantity(sentence)
     if (said := _VERB.fullmatch(sentence)) and re.search(r"\d|\\pi", said.group(1)):
         end = said.group(1).strip()
-        if end.count("=") > 1 and "," not in end:  # d + e = 6 + 15 = 21
-            end = end.rpartition("=")[2].strip()
         head = sentence[: said.start(1)]
         if _DOUBTFUL.search(" ".join(head.split()[-3:])) or _TWO_CLAIMS.search(head):
             return None
