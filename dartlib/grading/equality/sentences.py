@@ -16,9 +16,9 @@ from dartlib.grading.equality.units import changes_value, is_known_unit
 _NUMBER = r"(?:⟦[$€£]⟧ ?)?-?(?:\d+(?:,\d{3})+|\d+)(?:\.\d+)?(?: ?/ ?\d+)?(?: ?%)?"
 _FIRST = re.compile(rf"({_NUMBER})(?![\w.]| ?[\^_/*+=<>\\]| - )")
 _ANY = re.compile(rf"(?<![\w.\\/^_-])({_NUMBER})(?![\w.]| ?[\^_/*+=<>\\]| - )")
-_CONCLUDES = re.compile(r"(?:therefore|thus|so|hence|in conclusion|finally|consequently)\b,?\s*", re.I)
+_CONCLUDES = re.compile(r"^(?:therefore|thus|so|hence|in conclusion|finally|consequently)\b,?\s*", re.I)
 _INTRODUCTION = re.compile(
-    r"(?:after|if|when|with|by|since|because|given|using|assuming|for|in|at|from|to|once|as|while|although|out of)\b"
+    r"^(?:after|if|when|with|by|since|because|given|using|assuming|for|in|at|from|to|once|as|while|although|out of)\b"
     r"(?:[^,]|,(?=\d{3}))*,\s+",
     re.I,
 )
@@ -30,7 +30,7 @@ _DOUBTFUL = re.compile(
     re.I,
 )
 _WORD = re.compile(r"(?<![\\A-Za-z])(?:(?!and\b)[A-Za-z]{3,}|(?:is|are)\b)", re.I)
-_EQUATION = re.compile(r"[^=,;]*=(?:[^,;A-Za-z=]*=)* *((?:[^=,;A-Za-z]|\\[a-z]+|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+)")
+_EQUATION = re.compile(r"[^=,;]*=(?:[^,;A-Za-z=]*=)* *((?:[^=,;A-Za-z\\]|\\[a-z]+|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+)")
 _GIVEN = re.compile(
     r"\b(?:the|these|those|all|his|her|their|its|each|every|both|first|last|next|(?<!total )of"
     r"|than|after|in|within|per)\s+$",
