@@ -91,5 +91,6 @@ _REPEATED = (
     "-", "\\ ",
     "\\left(", "1,000,", "\\cup ", "and ", "5 \\text{ m} ", "''", "x_{1}", "\\sin ", "|x|", ".5", "0.", "\\\\",
     "&", "½", "1\\approx ", "1:", "x<1 or ",
-    "x<1 or x>2 and ", "(1,2) \\cup ", "AB ", "x=1,y=2;", "5 apples and ", " since", "\\pm 1,", "1 million ", "5/day", "x_", "2*-",
+    "x<1 or x>2 and ", "(1,2) \\cup ", "AB ", "x=1,y=2;", "5 apples and ", " since", "\\pm 1,",
+    "1 million ", "5/day", "x_", "2*-",
 )  # fmt: skip
