@@ -155,6 +155,8 @@ def test_time_is_linear(hostile: str) -> None:
         ("that gives 3\\sqrt{2} in all", None, "3\\sqrt{2}"),
         ("it is 2^{10} then", None, "2^{10}"),
         ("we get \\binom{5}{2}", None, "\\binom{5}{2}"),
+        ("they meet at (2, 3)", None, "(2, 3)"),
+        ("from 3 it goes to [0,7)", None, "[0,7)"),
     ],
 )
 def test_only_lenient_reading_takes_the_last_number(response: str, strict: str | None, lenient: str | None) -> None:

@@ -48,7 +48,8 @@ _ESCAPED_END = re.compile(r'\\{1,2}"')  # a field quoted inside of a field
 _BARE_END = re.compile(r'[\n}`]|,[ \t]{0,9}(?:\n|"\w{1,40}"[ \t]{0,9}:)')
 _FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = re.compile(
-    r"(?<![\w.\\{}])-?(?:\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?%?(?![\w\\^{])"  # else it is part of a formula
+    r"[(\[] ?-?[\w./\\{}^]+(?: ?, ?-?[\w./\\{}^]+)+ ?[)\]]"
+    r"|(?<![\w.\\{}])-?(?:\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?%?(?![\w\\^{])"  # else it is part of a formula
     r"|(?:[\d.+*/^_()!-]|\\[A-Za-z]+|\{[^{}]{0,80}(?:\{[^{}]{0,80}\}[^{}]{0,80}){0,4}\})+)"
 )
 _DENIED = re.compile(r"(?:\bnot|n't|\bnever|≠|\\ne)\s+(?:\w+\s+)?$", re.I)
@@ -182,7 +183,7 @@ def _guess(text: str) -> str | None:
     while numbers and _DENIED.search(tail, max(0, numbers[-1].start() - 30), numbers[-1].start()):
         numbers.pop()
     if numbers:
-        return numbers[-1].group().rstrip(".!(*+-/_")
+        return numbers[-1].group().rstrip(".!(*+-/_ ")
     if formulas:
         return clean_answer(formulas[-1].group()) or None
     statements = _STATEMENT.findall(tail)

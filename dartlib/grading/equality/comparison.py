@@ -158,7 +158,7 @@ def _compare_read(left: str, right: str, rules: Rules) -> Comparison | None:
         equal = compare_answers(*answers, rules, quick_leaf)
     except (Meaningless, Undefined):
         return Comparison(False, "undefined")
-    except Unreadable:
+    except (Unreadable, RecursionError):
         return _compare_unread(left, right)
     items = answers[0][1] + answers[1][1]
     if equal is not None:

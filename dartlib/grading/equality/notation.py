@@ -76,7 +76,7 @@ _MODULUS = re.compile(
 )
 _ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?")
 _LEFT_BRACE = re.compile(
-    r"\\left\s*\\\{\s*\\begin\{(?:array|aligned|matrix)\}(?:\{[^}]*\})?(.*?)\\end\{\w+\}\s*\\right\b(?:\s*\.)?",
+    r"(?:\\left\s*)?\\\{\s*\\begin\{(?:array|aligned|matrix)\}(?:\{[^}]*\})?(.*?)\\end\{\w+\}(?:\s*\\right\b(?:\s*\.)?)?",
     re.DOTALL,
 )
 _MINUTES_OF_ARC = re.compile(r"(\d+) *⟦degree⟧ *(\d+) *'(?: *(\d+) *'')?")
@@ -132,11 +132,8 @@ def normalise(answer: str) -> str:
     text = re.sub(
         r"(?<=1)st\b|(?<=2)nd\b|(?<=3)rd\b|(?<=\d)th\b(?! root| power)", "", _MODULUS.sub(r" \\text{residue\1}", text)
     )
-    text = (
-        _UNIT_VECTOR.sub(lambda m: f" {m.group(1) or m.group(2)} ", _CHOOSE.sub(r"\\binom{\1}{\2}", text))
-        if "\\" in text
-        else text
-    )
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", text) if "\\choose" in text else text
+    text = _UNIT_VECTOR.sub(lambda match: f" {match.group(1) or match.group(2)} ", text)
     text = re.sub(r"(?<!\\)\\[ ,;:>]|(?<!\\)\\!|~", lambda m: "" if m.group() == "\\!" else " ", text)
     text = re.sub(r"(?<!\\)\\[()\[\]]|\\(?:left|right)\s*\.|\\q?quad(?=[a-z])", " ", text)
     for _ in range(3):  # a font inside a font

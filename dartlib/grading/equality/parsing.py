@@ -76,7 +76,7 @@ class AnswerReader(FormulaReader):
 
     def items(self) -> list[Item]:
         """Items between separators, until a closing bracket or the end."""
-        items = [self.item()]
+        items, count = [self.item()], 1
         while self.token in SEPARATORS:
             words = {self.take()}
             while self.token in SEPARATORS:  # ", and"
@@ -86,8 +86,9 @@ class AnswerReader(FormulaReader):
             items.append(self.item())
             joined = next(filter(None, map(_JOINING.get, words)), None)
             if joined and all(_is_inequality(item) for item in items[-2:]):
-                items[-2:] = [(joined, tuple(items[-2:]))]
-            if len(items) > MAX_ITEMS:
+                items[-2:] = [(joined, (*(items[-2][1] if items[-2][0] == joined else items[-2:-1]), items[-1]))]
+            count += 1
+            if count > MAX_ITEMS:
                 raise Unreadable("items")
         return items
 
@@ -129,11 +130,14 @@ class AnswerReader(FormulaReader):
 
     def union(self) -> Item:
         """Intervals and sets joined by ∪, ∩ and \\, or one quantity."""
-        found = self.quantity()
+        found, count = self.quantity(), 1
         while self.token in _SET_SIGNS and (found[0] not in ("value", "relation") or found[1][1][:2] == "bb"):
             kind = _SET_SIGNS[self.take()]
             parts = [*(found[1] if kind == found[0] == "union" else (found,)), self.quantity()]
             found = (kind, tuple(sorted(parts, key=repr) if kind == "union" else parts))
+            count += 1
+            if count > MAX_ITEMS:
+                raise Unreadable("items")
         return found
 
     def quantity(self) -> Item:

@@ -16,9 +16,9 @@ from dartlib.grading.equality.units import changes_value, is_known_unit
 _NUMBER = r"(?:⟦[$€£]⟧ ?)?-?(?:\d+(?:,\d{3})+|\d+)(?:\.\d+)?(?: ?/ ?\d+)?(?: ?%)?"
 _FIRST = re.compile(rf"({_NUMBER})(?![\w.]| ?[\^_/*+=<>\\]| - )")
 _ANY = re.compile(rf"(?<![\w.\\/^_-])({_NUMBER})(?![\w.]| ?[\^_/*+=<>\\]| - )")
-_CONCLUDES = re.compile(r"(?:therefore|thus|so|hence|in conclusion|finally|consequently)\b,?\s*", re.I)
+_CONCLUDES = re.compile(r"^(?:therefore|thus|so|hence|in conclusion|finally|consequently)\b,?\s*", re.I)
 _INTRODUCTION = re.compile(
-    r"(?:after|if|when|with|by|since|because|given|using|assuming|for|in|at|from|to|once|as|while|although|out of)\b"
+    r"^(?:after|if|when|with|by|since|because|given|using|assuming|for|in|at|from|to|once|as|while|although|out of)\b"
     r"(?:[^,]|,(?=\d{3}))*,\s+",
     re.I,
 )
@@ -30,7 +30,7 @@ _DOUBTFUL = re.compile(
     re.I,
 )
 _WORD = re.compile(r"(?<![\\A-Za-z])(?:(?!and\b)[A-Za-z]{3,}|(?:is|are)\b)", re.I)
-_EQUATION = re.compile(r"[^=,;]*=(?:[^,;A-Za-z=]*=)* *((?:[^=,;A-Za-z]|\\[a-z]+|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+)")
+_EQUATION = re.compile(r"[^=,;]*=(?:[^,;A-Za-z=]*=)* *((?:[^=,;A-Za-z\\]|\\[a-z]+|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+)")
 _GIVEN = re.compile(
     r"\b(?:the|these|those|all|his|her|their|its|each|every|both|first|last|next|(?<!total )of"
     r"|than|after|in|within|per)\s+$",
@@ -68,7 +68,8 @@ _AFTERTHOUGHT = re.compile(
 def without_afterthought(answer: str) -> str:
     """``5, not 6`` and ``x=5 \\text{ (rejecting } x=-2)`` without what is only said about the answer."""
     match = _AFTERTHOUGHT.search(answer)
-    return answer[: match.start()] if match and re.search(r"\d", answer[: match.start()]) else answer
+    is_short = match is not None and match.start() < 80 and re.search(r"\d", answer[: match.start()])
+    return answer[: match.start()] if match and is_short else answer
 
 
 def without_index(text: str) -> tuple[str, str | None]:
@@ -93,8 +94,6 @@ def conclusion(text: str) -> str | None:
         return _quantity(sentence)
     if (said := _VERB.fullmatch(sentence)) and re.search(r"\d|\\pi", said.group(1)):
         end = said.group(1).strip()
-        if end.count("=") > 1 and "," not in end:  # d + e = 6 + 15 = 21
-            end = end.rpartition("=")[2].strip()
         head = sentence[: said.start(1)]
         if _DOUBTFUL.search(" ".join(head.split()[-3:])) or _TWO_CLAIMS.search(head):
             return None
