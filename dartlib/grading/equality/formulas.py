@@ -29,11 +29,6 @@ class Rules:
     asked: Asked = Asked()
     listed: bool = False
 
-    @property
-    def percent(self) -> bool:
-        """Whether the query may ask for a percentage."""
-        return self.asked.percent
-
 
 Leaf = Callable[[Node, Node, Rules], "bool | None"]
 
@@ -82,7 +77,7 @@ def _rounded(gold: Fraction, pred: Fraction, asked: Asked) -> bool:
         places = asked.digits - 1 - math.floor(math.log10(abs(gold)))
     if places is not None:
         unit = Fraction(10) ** -places
-        if not pred % unit and gold % unit and abs(gold - pred) <= unit / 2:
+        if pred and not pred % unit and gold % unit and abs(gold - pred) <= unit / 2:
             return True
     written = max(_decimals(gold), places or 0)
     if written == 30 or places is not None and places < 0:

@@ -20,15 +20,19 @@ def conditions(items: Sequence[Item]) -> Sequence[Item]:
 
 
 def aligned(items: Sequence[Item], other: Sequence[Item]) -> Sequence[Item]:
-    """``(x, y) = (1, 2)`` as ``x=1, y=2``; ``p=5, q=2; p=7, q=2`` as tuples where the other answer is made of them."""
+    """``(x, y) = (1, 2)`` as ``x=1, y=2``; ``p=5, q=2; p=7, q=2`` as tuples where the other answer is made of them.
+
+    A tuple has its values in the order of the letters that name them.
+    """
     if len(items) == 1 and len(other) > 1 and items[0][0] == "relation" and items[0][1] == ("=",):
         names, values = items[0][2]
         if names[0] == values[0] == "tuple" and len(names[3]) == len(values[3]) > 1:
             return [("relation", ("=",), sides) for sides in zip(names[3], values[3], strict=True)]
     if len(items) > 1 and {_value(item)[0] for item in other} == {"tuple"} and (names := names_of(items)) is not None:
-        if len(items) == len(other) * len(names) and len(names) > 1:
-            rows = [values_of(items[start : start + len(names)]) for start in range(0, len(items), len(names))]
-            return [("tuple", "(", ")", tuple(row)) for row in rows]
+        rows = [items[start : start + len(names)] for start in range(0, len(items), len(names))]
+        if len(rows) == len(other) and len(names) > 1 and all(names_of(row) == names for row in rows):
+            rows = [sorted(row, key=lambda item: str(item[2][0])) for row in rows]
+            return [("tuple", "(", ")", tuple(values_of(row))) for row in rows]
     return items
 
 
@@ -63,10 +67,12 @@ def opened(items: Sequence[Item], ordered: bool, other_is_bare: bool, rules: Rul
 
 
 def _may_be_interval(item: Item) -> bool:
+    if len(item[3]) != 2 or any(end[0] != "value" for end in item[3]):
+        return False
     try:
         low, high = (algebra.evaluate(end[1], {}) for end in item[3])
-    except (Undefined, ValueError):
-        return len(item[3]) == 2
+    except Undefined:
+        return True
     return low.real < high.real
 
 

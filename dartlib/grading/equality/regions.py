@@ -30,7 +30,7 @@ def same_region(gold: Sequence[Item], pred: Sequence[Item]) -> bool | None:
     names = {
         _variable(item) for items in (gold, pred) for each in items for item in _parts(each) if item[0] == "relation"
     }
-    if len(names) > 1:  # x>5 is not y>5
+    if len(names) > 1 or "" in names:  # x>5 is not y>5
         return None
     name = names.pop() if names else "x"
     try:
@@ -42,7 +42,8 @@ def same_region(gold: Sequence[Item], pred: Sequence[Item]) -> bool | None:
         held = [[[_holds(item, point, name) for item in items] for point in points] for items in (gold, pred)]
     except (Undefined, ValueError):
         return None
-    return _together(gold, held[0]) == _together(pred, held[1])
+    first, second = _together(gold, held[0]), _together(pred, held[1])
+    return first == second and any(first)
 
 
 def _is_special(item: Item) -> bool:

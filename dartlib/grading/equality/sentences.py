@@ -38,7 +38,7 @@ _GIVEN = re.compile(
 )
 _AND_MORE = re.compile(
     rf"(?:\b(?:or|and|plus|minus|times|but)\b|,)\s+(?:[a-z]+\s+){{0,2}}(?:{_NUMBER}|\\)|\b(?:if|unless|otherwise|depending"
-    rf"|below|negative|instead)\b|\b(?:past|before)\b.*\d|^\s*(?:is|isn't|are|was|were)\b|[=^\\<>|_]|^\s*[A-Za-z]+\s+\d",
+    rf"|below|negative|instead)\b|\b(?:past|before)\b.*\d|^\s*(?:is|isn't|are|was|were)\b|[=^\\<>|_;]|^\s*[A-Za-z]+\s+\d",
     re.I,
 )
 _DIFFERENCE = re.compile(r"^ (?:more|fewer|less|additional|extra)(?= (?!than\b)[a-z])|^ times$")  # 16 more cookies
@@ -108,7 +108,7 @@ def conclusion(text: str) -> str | None:
         before = sentence[: match.start()]
         if _GIVEN.search(before):
             continue
-        if _DOUBTFUL.search(" ".join(before.split()[-3:])):
+        if _DOUBTFUL.search(" ".join(before.split()[-3:])) or re.search(r"(?:\band|[,;+*=/^-])\s*$", before):
             return None
         rest = _PREPOSITION.split(sentence[match.end() :], maxsplit=1)[0]
         return None if _ANY.search(rest) else _quantity(sentence[match.start() :])

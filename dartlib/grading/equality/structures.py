@@ -171,7 +171,7 @@ def _compare_values(gold: Item, pred: Item, rules: Rules, leaf: Leaf) -> bool | 
         return False
     hundredth = algebra.number(Fraction(1, 100))
     bare, signed = (right, left) if left_unit == "%" else (left, right)
-    fits = rules.percent or left_unit == "%"  # a ratio of 2 is not 2 %
+    fits = rules.asked.percent or left_unit == "%"  # a ratio of 2 is not 2 %
     as_unit = leaf(left, right, rules) if fits and not (bare[0] == "num" and abs(bare[1]) < 1) else False
     if as_unit:
         return True
