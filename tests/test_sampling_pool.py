@@ -411,6 +411,9 @@ def test_samples_are_written_in_the_order_of_the_queries(tmp_path: Path, monkeyp
     rows = read_table(tmp_path / "samples.parquet", Sample).to_pylist()
     assert [(row["query_id"], row["trial"]) for row in rows] == [(q.query_id, n) for q in queries for n in range(3)]
     assert [row["level"] for row in rows[::3]] == [4, 3, 2, 1, None]
+    (folder / "trials-000099.parquet").write_bytes(b"PAR1 torn")
+    pool = open_pool(folder)
+    assert pool.write_samples(tmp_path / "again.parquet", queries, VERSION) == 15 and len(pool.unreadable) == 1
     assert rows[1]["response"] == trial(queries[0], 1).response and rows[1]["verdict"] == "wrong"
     with pytest.raises(RecordError, match="column 'answer' is missing"):
         pq.write_table(pq.read_table(tmp_path / "samples.parquet").drop_columns(["answer"]), tmp_path / "other.parquet")

@@ -208,7 +208,8 @@ class PoolReader:
             except RecordError as error:
                 if not shard.path.exists():
                     raise _Merged from None
-                self.unreadable.append(str(error).removeprefix(f"{self.folder}/"))
+                note = str(error).removeprefix(f"{self.folder}/")
+                self.unreadable += [note] if note not in self.unreadable else []
         return usable
 
     def _again_if_merged(self, read: Callable[[], Result]) -> Result:
