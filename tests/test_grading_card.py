@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import verifier_card_hard as hard
 from verifier_card import GRADERS, STRATA, TABLE, card_table, read_rows, weighted_share, weights
 
 from dartlib.grading import GradingPool, answers_equal
@@ -84,3 +85,51 @@ def test_the_package_states_what_the_rows_give() -> None:
     right, _, _ = weighted_share(rows, weights(rows), lambda row: row["verdict"] == "equal")
     assert MEASURED_VERIFIER.precision == found["precision"] and MEASURED_VERIFIER.recall == found["recall"]
     assert MEASURED_VERIFIER.right_share == round(right, 4)
+
+
+BENCHMARK_FILES = {
+    "math-test": ("math-test.jsonl", "problem"),
+    "college-math-test": ("college-math-test.jsonl", "question"),
+    "olympiadbench": ("OE_TO_maths_en_COMP.json", "question"),
+    "theoremqa": ("theoremqa.json", "Question"),
+    "TheoremQA outputs": ("theoremqa.json", "Question"),
+    "deepmind": ("deepmind-mathematics.json", "question"),
+}
+
+
+def test_the_hard_card_has_no_plain_integers_two_tables_and_two_readings() -> None:
+    rows = hard.read_rows()
+    assert Counter(row["table"] for row in rows) == {"constructed": 306, "real": 93}
+    assert {row["group"] for row in rows} == set(hard.GROUPS)
+    assert not [row["gold"] for row in rows if row["gold"].strip("$ ").lstrip("-").isdigit()]
+    conflicts = [row for row in rows if row["first"] != row["second"]]
+    assert len(conflicts) == 8 and all(row["reason"] for row in rows)
+    assert all(row["verdict"] == row["first"] for row in rows if row not in conflicts)
+
+
+def test_the_hard_table_is_what_its_rows_give() -> None:
+    with hard.TABLE.open(encoding="utf-8", newline="") as handle:
+        stored = list(csv.DictReader(handle))
+    assert [{name: str(value) for name, value in row.items()} for row in hard.card_table(hard.read_rows())] == stored
+
+
+def test_our_column_of_the_hard_card_is_what_the_grader_says(test_data: Path) -> None:
+    texts = {}
+    for name, (file, field) in BENCHMARK_FILES.items():
+        text = (test_data / "benchmarks" / file).read_text(encoding="utf-8")
+        rows = [json.loads(line) for line in text.splitlines()] if file.endswith("l") else json.loads(text)
+        texts[name] = [row[field] for row in rows]
+    known = [row for row in hard.read_rows() if row["problem"]]
+    assert len(known) == 391
+    with GradingPool() as grader:
+        graded = grader.grade_many(
+            [
+                (
+                    Query(str(n), "card", texts[row["source"]][int(row["problem"])], row["gold"], "expression"),
+                    f"\\boxed{{{row['answer']}}}",
+                    "stop",
+                )
+                for n, row in enumerate(known)
+            ]
+        )
+    assert [str(int(verdict is Verdict.CORRECT)) for _, verdict, _ in graded] == [row["ours"] for row in known]
