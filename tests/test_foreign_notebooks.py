@@ -185,7 +185,7 @@ ONE = '{"query": "1 + 1?", "answer": "2"}\n'
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("packed.jsonl", gzip.compress(ONE.encode(, mtime=0)), r"packed.jsonl: is compressed \(.gz\): unpack it first"),
+        ("packed.jsonl", gzip.compress(ONE.encode(), mtime=0), r"packed.jsonl: is compressed \(.gz\): unpack it first"),
         ("lines.json", 2 * ONE.encode(), "lines.json: holds JSON Lines: rename it to lines.jsonl"),
         (
             "huge.jsonl",
