@@ -5,7 +5,7 @@ from dartlib.queries.contamination import NGRAM_WORDS, Overlap, benchmark_overla
 from dartlib.queries.files import column_names, read_rows, value_at
 from dartlib.queries.hub import data_folder, fetch_source, find_source, local_file, missing_columns, probe_source
 from dartlib.queries.joining import join_texts, normalise_text
-from dartlib.queries.ladder import LADDERS, build_ladder, canonical_key, ladder_table, ladder_version
+from dartlib.queries.ladder import LADDERS, build_ladder, canonical_key, ladder_table, ladder_version, worked_solution
 from dartlib.queries.sources import load_known_queries, load_queries, read_queries
 from dartlib.queries.templates import TEMPLATES, Template, get_template
 
@@ -40,4 +40,5 @@ __all__ = [
     "read_queries",
     "read_rows",
     "value_at",
+    "worked_solution",
 ]

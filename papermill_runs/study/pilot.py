@@ -1,0 +1,279 @@
+"""The pilot of the study: can the shares of levels alone make a better student on the ladder ``steps``?
+
+``python papermill_runs/study/pilot.py run`` trains and evaluates the students that are not there yet, one after
+another; stopped at any time, the same command goes on. ``... table`` prints the table from the stored items.
+The rule and the formulas are in PILOT.md beside this file, written before the first result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import math
+import os
+import shutil
+import time
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from transformers import AutoTokenizer
+
+import dartlib.engines.local as local_engine
+from dartlib.engines import open_engine, resolve_model
+from dartlib.evaluation import evaluate
+from dartlib.queries import build_ladder, get_template, worked_solution
+from dartlib.records import SftRow, write_records
+from dartlib.training import TrainingConfig, read_examples, train
+
+STUDENTS = Path(__file__).parent / "pilot"
+LADDER, LEVELS, HARD = "steps", (1, 2, 3, 4, 5), (3, 4, 5)
+VRT = (0.40, 0.30, 0.18, 0.09, 0.03)  # shares of levels 1 to 5 among the rows
+ARMS = {"vrt": VRT, "prop2diff": (0.03, 0.12, 0.25, 0.30, 0.30), "vrt-tokens": VRT}
+REPLICATES, ROWS, ITEMS_PER_LEVEL = 4, 400, 100
+MAIN_SEEDS, MAIN_ITEMS = 10, 600  # of the main run: replicates an arm, items on levels 3 to 5
+SETTINGS: dict[str, Any] = {
+    "template": "ladder",
+    "learning_rate": 1e-4,
+    "epochs": 1,
+    "max_tokens_per_pack": 256,
+    "packs_per_step": 2,
+    "packs_per_forward": 2,
+    "precision": "bf16",
+}
+
+
+def run() -> None:
+    """Train and evaluate every student of the pilot that has no ``metrics.json`` yet."""
+    STUDENTS.mkdir(exist_ok=True)
+    with open(STUDENTS / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        pairs = [(arm, replicate) for replicate in range(1, REPLICATES + 1) for arm in ("vrt", "prop2diff")]
+        for arm, replicate in [*pairs, *(("vrt-tokens", replicate) for replicate in range(1, REPLICATES + 1))]:
+            if not (STUDENTS / f"{arm}-{replicate}" / "metrics.json").exists():
+                make_student(arm, replicate)
+
+
+def make_student(arm: str, replicate: int) -> None:
+    """One student from its rows to its graded items; keeps items, log and metrics, deletes the checkpoint."""
+    folder = STUDENTS / f"{arm}-{replicate}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    started = time.monotonic()
+    config = TrainingConfig(**SETTINGS, seed=student_seed(arm, replicate))
+    rows = training_rows(arm, replicate, config)
+    dataset = folder / "rows.parquet"
+    write_records(dataset, rows, SftRow)
+    report = train(dataset=dataset, base_model=resolve_model("embedded"), output=folder, config=config, log=say)
+    trained = time.monotonic()
+    evaluate_student(report.checkpoint, folder)
+    metrics = {
+        "arm": arm,
+        "replicate": replicate,
+        "seed": config.seed,
+        "rows_by_level": {level: sum(row.level == level for row in rows) for level in LEVELS},
+        "tokens": report.tokens,
+        "supervised_tokens": report.supervised_tokens,
+        "steps": report.steps,
+        "final_loss": round(report.final_loss, 4),
+        "training_seconds": round(trained - started, 1),
+        "evaluation_seconds": round(time.monotonic() - trained, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    for left_over in ("checkpoint", "pool"):
+        shutil.rmtree(folder / left_over)
+    dataset.unlink()  # ``training_rows`` makes the same again
+    (folder / "training_output.txt").unlink()
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    say(f"{arm}-{replicate} done: {accuracy(folder)}")
+
+
+def student_seed(arm: str, replicate: int) -> int:
+    """A seed of its own for every student: it draws the rows and orders them."""
+    return 100 * (1 + list(ARMS).index(arm)) + replicate
+
+
+def training_rows(arm: str, replicate: int, config: TrainingConfig) -> list[SftRow]:
+    """400 rows in the arm's shares; for ``vrt-tokens`` as many as cost the tokens of ``prop2diff``'s."""
+    if arm != "vrt-tokens":
+        return draw_rows(arm, ROWS, student_seed(arm, replicate))
+    seed = student_seed(arm, replicate)
+    wanted = count_tokens(draw_rows("prop2diff", ROWS, student_seed("prop2diff", replicate)), config)
+    return draw_rows(arm, round(ROWS * wanted / count_tokens(draw_rows(arm, ROWS, seed), config)), seed)
+
+
+def draw_rows(arm: str, count: int, seed: int) -> list[SftRow]:
+    """Worked solutions of different train queries, ``count`` in all."""
+    return [
+        SftRow(query.query, worked_solution(query.query), query.query_id, 0, query.source, level, None, arm)
+        for level, share in zip(LEVELS, ARMS[arm], strict=True)
+        for query in build_ladder(
+            ladder=LADDER, split="train", levels=[level], queries_per_level=round(count * share), seed=seed
+        )
+    ]
+
+
+def count_tokens(rows: list[SftRow], config: TrainingConfig) -> int:
+    """Prompt, response and end tokens of the rows."""
+    path = STUDENTS / ".counted.parquet"
+    write_records(path, rows, SftRow)
+    examples, _ = read_examples(path, AutoTokenizer.from_pretrained(resolve_model("embedded")), config)
+    path.unlink()
+    return sum(len(example.token_ids) for example in examples)
+
+
+def evaluate_student(checkpoint: Path, folder: Path) -> None:
+    """Greedy answers to the development items; writes ``items.parquet``."""
+    queries = build_ladder(ladder=LADDER, split="development", queries_per_level=ITEMS_PER_LEVEL, seed=1)
+    local_engine.SLOTS = 128  # these answers are short: a wide batch is three times faster than the 32 of the engine
+    with open_engine("local", str(checkpoint), log_folder=folder) as engine:
+        evaluate(queries, engine=engine, template=get_template("ladder"), max_tokens=96, output_folder=folder, log=say)
+
+
+def accuracy(folder: Path) -> str:
+    """Accuracy by level and on levels 3 to 5, for the log."""
+    items = pd.read_parquet(folder / "items.parquet")
+    right = (items.verdict == "correct").groupby(items.level).mean()
+    return " ".join(f"{share:.2f}" for share in right) + f" | hard {right[list(HARD)].mean():.3f}"
+
+
+def scores(arm: str, levels: tuple[int, ...] = HARD) -> np.ndarray:
+    """0/1 of the arm's finished students on the same items in the same order: (replicates, items)."""
+    rows = []
+    for folder in sorted(STUDENTS.glob(f"{arm}-[0-9]*")):
+        if (folder / "metrics.json").exists():
+            items = pd.read_parquet(folder / "items.parquet").sort_values("query_id")
+            rows.append((items[items.level.isin(levels)].verdict == "correct").to_numpy(dtype=float))
+    return np.array(rows)
+
+
+class Variances(NamedTuple):
+    """The three sources of error of a difference of two arms, per replicate and item (see PILOT.md)."""
+
+    replicates: tuple[float, float]  # between the students of each arm, beyond what the items explain
+    items: float  # how much the difference varies between items
+    residual: float  # the rest, both arms added up
+
+
+class Difference(NamedTuple):
+    """Second arm minus first, its standard error and degrees of freedom, and the variances behind them."""
+
+    mean: float
+    error: float
+    freedom: float
+    variances: Variances
+
+    def interval(self) -> tuple[float, float]:
+        half = self.error * float(stats.t.ppf(0.975, self.freedom))
+        return self.mean - half, self.mean + half
+
+
+def compare(first: np.ndarray, second: np.ndarray) -> Difference:
+    """Two-way random effects: students and items are both samples, and all students answer the same items."""
+    seeds, items = first.shape
+    between = [arm.mean(axis=1).var(ddof=1) for arm in (first, second)]
+    residuals = [residual_variance(arm) for arm in (first, second)]
+    residual = sum(residuals)
+    by_item = (second.mean(axis=0) - first.mean(axis=0)).var(ddof=1)
+    variances = Variances(
+        (max(0.0, between[0] - residuals[0] / items), max(0.0, between[1] - residuals[1] / items)),
+        max(0.0, by_item - residual / seeds),
+        residual,
+    )
+    error, freedom = standard_error(variances, seeds, items)
+    return Difference(float(second.mean() - first.mean()), error, freedom, variances)
+
+
+def residual_variance(arm: np.ndarray) -> float:
+    """What is left of (replicates, items) after student and item means are taken out."""
+    rest = arm - arm.mean(axis=0) - arm.mean(axis=1, keepdims=True) + arm.mean()
+    return float((rest**2).sum() / ((arm.shape[0] - 1) * (arm.shape[1] - 1)))
+
+
+def standard_error(variances: Variances, seeds: int, items: int) -> tuple[float, float]:
+    """Standard error of a difference with so many replicates an arm and items, and Satterthwaite's freedom."""
+    # mean squares over their divisors, as they would be observed; the residual is in both and comes off once
+    half = variances.residual / 2 / (seeds * items)
+    parts = [(variances.replicates[arm] / seeds + half, seeds - 1) for arm in (0, 1)]
+    parts.append((variances.items / items + 2 * half, items - 1))
+    parts.append((-2 * half, 2 * (seeds - 1) * (items - 1)))
+    square = sum(part for part, _ in parts)
+    return math.sqrt(square), square**2 / sum(part**2 / freedom for part, freedom in parts)
+
+
+def detectable(variances: Variances, seeds: int = MAIN_SEEDS, items: int = MAIN_ITEMS) -> float:
+    """The true difference that a two-sided test at 5 % finds with 80 % probability."""
+    error, freedom = standard_error(variances, seeds, items)
+    return error * float(stats.t.ppf(0.975, freedom) + stats.t.ppf(0.8, freedom))
+
+
+def with_upper_seed_variance(variances: Variances, seeds: int) -> Variances:
+    """The seed variances at the upper end of their one-sided 90 % interval: few students know little of it."""
+    factor = (seeds - 1) / float(stats.chi2.ppf(0.1, seeds - 1))
+    return variances._replace(replicates=(variances.replicates[0] * factor, variances.replicates[1] * factor))
+
+
+def table() -> None:
+    """Print what PILOT.md's tables hold, from the stored items."""
+    print("| arm | students | level 1 | 2 | 3 | 4 | 5 | levels 3 to 5 | each student | rows | tokens |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |")
+    for arm in ARMS:
+        hard = scores(arm)
+        if len(hard):
+            by_level = " | ".join(f"{scores(arm, (level,)).mean():.2f}" for level in LEVELS)
+            each = ", ".join(f"{student.mean():.3f}" for student in hard)
+            rows, tokens = mean_sizes(arm)
+            print(f"| {arm} | {len(hard)} | {by_level} | {hard.mean():.3f} | {each} | {rows:.0f} | {tokens:,.0f} |")
+    for first, levels in product(("vrt", "vrt-tokens"), (HARD, *((level,) for level in LEVELS))):
+        tell_difference(first, levels)
+
+
+def mean_sizes(arm: str) -> tuple[float, float]:
+    """Mean rows and tokens of the arm's finished students."""
+    found = [json.loads(path.read_text()) for path in STUDENTS.glob(f"{arm}-[0-9]*/metrics.json")]
+    return (
+        float(np.mean([sum(metrics["rows_by_level"].values()) for metrics in found])),
+        float(np.mean([metrics["tokens"] for metrics in found])),
+    )
+
+
+def tell_difference(first: str, levels: tuple[int, ...]) -> None:
+    """One line on Prop2Diff minus ``first`` on these levels; on levels 3 to 5 with variances and the verdict."""
+    left, right = scores(first, levels), scores("prop2diff", levels)
+    seeds = min(len(left), len(right))
+    if seeds < 2:
+        print(f"prop2diff - {first}, levels {levels}: {seeds} pairs of students, two are needed")
+        return
+    difference = compare(left[:seeds], right[:seeds])
+    low, high = difference.interval()
+    print(f"\nprop2diff - {first}, levels {levels}: {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}], {seeds} each")
+    if levels != HARD:
+        return
+    parts = difference.variances
+    spread = [f"{100 * math.sqrt(variance):.1f}" for variance in parts.replicates]
+    print(f"  seed spread {spread[0]} and {spread[1]} points; difference between items {math.sqrt(parts.items):.3f}")
+    print(f"  residual (both arms, standard deviation) {math.sqrt(parts.residual):.3f}")
+    careful = detectable(with_upper_seed_variance(parts, seeds))
+    smallest = detectable(parts)
+    print(
+        f"  detectable with {MAIN_SEEDS} x {MAIN_ITEMS}: {smallest:.3f} (seed variances at their upper 90 %: {careful:.3f})"
+    )
+    ratio = difference.mean / smallest
+    verdict = ("go" if ratio >= 1.5 else "no-go") if seeds == REPLICATES else "not decided"
+    print(f"  difference / detectable = {ratio:.1f} (rule: at least 1.5): {verdict}")
+
+
+def say(text: object) -> None:
+    print(f"{datetime.now(UTC):%H:%M:%S} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["run", "table"])
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    {"run": run, "table": table}[parser.parse_args().what]()
