@@ -37,7 +37,7 @@ STUDENTS = Path(__file__).parent / "pilot"
 LADDER, LEVELS, HARD = "steps", (1, 2, 3, 4, 5), (3, 4, 5)
 VRT = (0.40, 0.30, 0.18, 0.09, 0.03)  # shares of levels 1 to 5 among the rows
 ARMS = {"vrt": VRT, "prop2diff": (0.03, 0.12, 0.25, 0.30, 0.30), "vrt-tokens": VRT}
-REPLICATES, ROWS, ITEMS_PER_LEVEL, MAX_TOKENS = 4, 400, 100, 96
+REPLICATES, ROWS, ITEMS_PER_LEVEL, MAX_TOKENS, BATCH = 4, 400, 100, 96, 128
 MAIN_SEEDS, MAIN_ITEMS = 10, 600  # of the main run: replicates an arm, items on levels 3 to 5
 SETTINGS: dict[str, Any] = {
     "template": "ladder",
@@ -129,52 +129,57 @@ def count_tokens(rows: list[SftRow], config: TrainingConfig) -> int:
 
 
 def evaluate_student(checkpoint: Path, folder: Path) -> None:
-    """Greedy answers to the development items, graded as in an evaluation; writes ``items.parquet``.
-
-    In bf16, as the checkpoint is stored, and prompts of equal length together, so that nothing is padded: ten times
-    faster on a crowded machine than the ``local`` engine, which computes in fp32.
-    """
+    """Greedy answers to the development items, graded as in an evaluation; writes ``items.parquet``."""
     queries = build_ladder(ladder=LADDER, split="development", queries_per_level=ITEMS_PER_LEVEL, seed=1)
-    template, tokenizer = get_template("ladder"), AutoTokenizer.from_pretrained(checkpoint)
+    graded_answers(checkpoint, queries, template="ladder").to_parquet(folder / "items.parquet", index=False)
+
+
+def graded_answers(
+    checkpoint: Path, queries: list[Query], *, template: str, temperature: float = 0.0, trials: int = 1
+) -> pd.DataFrame:
+    """``trials`` answers to each query with their verdicts, columns as in an evaluation; temperature 0 is greedy.
+
+    In bf16, as the checkpoint is stored, and prompts of equal length together, so that nothing is padded: several
+    times faster on a crowded machine than the ``local`` engine, which computes in fp32.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).eval()
+    prompt, stop = get_template(template).render, get_template(template).stop
     groups: dict[int, list[tuple[Query, list[int]]]] = defaultdict(list)
     for query in queries:
-        prompt = tokenizer(template.render(query.query)).input_ids
-        groups[len(prompt)].append((query, prompt))
+        ids = tokenizer(prompt(query.query)).input_ids
+        groups[len(ids)] += [(query, ids)] * trials
+    parts = [group[start : start + BATCH] for group in groups.values() for start in range(0, len(group), BATCH)]
     rows = []
-    with GradingPool(lenient=True) as grader:
-        for group in groups.values():
-            replies = answer(model, tokenizer, [prompt for _, prompt in group], template.stop)
-            asked = [(query, text, reason) for (query, _), (text, reason, _) in zip(group, replies, strict=True)]
-            for (query, text, _), (_, _, tokens), graded in zip(asked, replies, grader.grade_many(asked), strict=True):
-                found, verdict, _ = graded
-                rows.append(
-                    (
-                        query.query_id,
-                        query.source,
-                        query.level,
-                        verdict.value,
-                        found,
-                        query.reference_answer,
-                        tokens,
-                        text,
-                    )
-                )
-    pd.DataFrame(rows, columns=ITEM_COLUMNS).to_parquet(folder / "items.parquet", index=False)
+    with GradingPool(lenient=temperature == 0) as grader:
+        for part in parts:
+            replies = answer(model, tokenizer, [ids for _, ids in part], stop, temperature)
+            asked = [(query, text, reason) for (query, _), (text, reason, _) in zip(part, replies, strict=True)]
+            for (query, text, _), reply, grade in zip(asked, replies, grader.grade_many(asked), strict=True):
+                found, verdict, _ = grade
+                facts = (query.query_id, query.source, query.level, verdict.value, found, query.reference_answer)
+                rows.append((*facts, reply[2], text))
+    return pd.DataFrame(rows, columns=ITEM_COLUMNS)
 
 
 def answer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], stop: tuple[str, ...]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    stop: tuple[str, ...],
+    temperature: float,
 ) -> list[tuple[str, str, int]]:
-    """Text, finish reason and number of new tokens of greedy answers to prompts of one length."""
+    """Text, finish reason and number of new tokens of answers to prompts of one length."""
     ids = torch.tensor(prompts)
-    mask = torch.ones_like(ids)
+    drawing = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
     output = model.generate(
         input_ids=ids,
-        attention_mask=mask,
+        attention_mask=torch.ones_like(ids),
         max_new_tokens=MAX_TOKENS,
-        do_sample=False,
         pad_token_id=tokenizer.eos_token_id,
+        stop_strings=list(stop),
+        tokenizer=tokenizer,
+        **drawing,
     )
     replies = []
     for tokens in output[:, ids.shape[1] :].tolist():
