@@ -36,9 +36,9 @@ DEVELOPMENT_PERCENT = {"steps": 12}  # the other ladders have no development spl
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One step of a ladder and how the embedded teacher did on it: ``correct`` of ``trials`` responses.
+    """One step of a ladder and how its teacher did on it: ``correct`` of ``trials`` responses.
 
-    ``trials`` is 0 where it was not asked. Questions with an answer below ``smallest_answer`` are left out.
+    Questions with an answer below ``smallest_answer`` are left out.
     """
 
     level: int
@@ -82,7 +82,11 @@ LADDERS: dict[str, tuple[Level, ...]] = {
         Level(4, "lcm", {"min_value": 1, "max_value": 30}, 47, 600),
         Level(5, "gcd", {"min_value": 10, "max_value": 100}, 45, 600),
     ),
-    "steps": tuple(Level(terms - 1, "chain", {"terms": terms, "draws": 8000}, 0, 0) for terms in range(2, 7)),
+    # Measured with the study's teacher (papermill_runs/study/teacher.py), template ladder, temperature 0.7.
+    "steps": tuple(
+        Level(terms - 1, "chain", {"terms": terms, "draws": 8000}, correct, 640)
+        for terms, correct in zip(range(2, 7), (538, 367, 274, 188, 95), strict=True)
+    ),
 }
 
 

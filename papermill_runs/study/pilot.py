@@ -36,7 +36,15 @@ from dartlib.training import TrainingConfig, read_examples, train
 STUDENTS = Path(__file__).parent / "pilot"
 LADDER, LEVELS, HARD = "steps", (1, 2, 3, 4, 5), (3, 4, 5)
 VRT = (0.40, 0.30, 0.18, 0.09, 0.03)  # shares of levels 1 to 5 among the rows
-ARMS = {"vrt": VRT, "prop2diff": (0.03, 0.12, 0.25, 0.30, 0.30), "vrt-tokens": VRT}
+ARMS = {
+    "vrt": VRT,
+    "prop2diff": (0.03, 0.12, 0.25, 0.30, 0.30),
+    "vrt-tokens": VRT,
+    # added after the verdict: the shares that the main run is expected to have (PLAN.md), closer together
+    "vrt-expected": (0.35, 0.25, 0.20, 0.13, 0.07),
+    "prop2diff-expected": (0.15, 0.20, 0.20, 0.26, 0.19),
+}
+PAIRS = (("vrt", "prop2diff"), ("vrt-tokens", "prop2diff"), ("vrt-expected", "prop2diff-expected"))
 REPLICATES, ROWS, ITEMS_PER_LEVEL, MAX_TOKENS, BATCH = 4, 400, 100, 96, 128
 MAIN_SEEDS, MAIN_ITEMS = 10, 600  # of the main run: replicates an arm, items on levels 3 to 5
 SETTINGS: dict[str, Any] = {
@@ -55,10 +63,10 @@ def run() -> None:
     STUDENTS.mkdir(exist_ok=True)
     with open(STUDENTS / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        pairs = [(arm, replicate) for replicate in range(1, REPLICATES + 1) for arm in ("vrt", "prop2diff")]
-        for arm, replicate in [*pairs, *(("vrt-tokens", replicate) for replicate in range(1, REPLICATES + 1))]:
-            if not (STUDENTS / f"{arm}-{replicate}" / "metrics.json").exists():
-                make_student(arm, replicate)
+        for arms in (("vrt", "prop2diff"), ("vrt-tokens",), ("vrt-expected", "prop2diff-expected")):
+            for replicate, arm in product(range(1, REPLICATES + 1), arms):
+                if not (STUDENTS / f"{arm}-{replicate}" / "metrics.json").exists():
+                    make_student(arm, replicate)
 
 
 def make_student(arm: str, replicate: int) -> None:
@@ -285,8 +293,8 @@ def table() -> None:
             each = ", ".join(f"{student.mean():.3f}" for student in hard)
             rows, tokens = mean_sizes(arm)
             print(f"| {arm} | {len(hard)} | {by_level} | {hard.mean():.3f} | {each} | {rows:.0f} | {tokens:,.0f} |")
-    for first, levels in product(("vrt", "vrt-tokens"), (HARD, *((level,) for level in LEVELS))):
-        tell_difference(first, levels)
+    for (first, second), levels in product(PAIRS, (HARD, *((level,) for level in LEVELS))):
+        tell_difference(first, second, levels)
 
 
 def mean_sizes(arm: str) -> tuple[float, float]:
@@ -298,16 +306,16 @@ def mean_sizes(arm: str) -> tuple[float, float]:
     )
 
 
-def tell_difference(first: str, levels: tuple[int, ...]) -> None:
-    """One line on Prop2Diff minus ``first`` on these levels; on levels 3 to 5 with variances and the verdict."""
-    left, right = scores(first, levels), scores("prop2diff", levels)
+def tell_difference(first: str, second: str, levels: tuple[int, ...]) -> None:
+    """One line on ``second`` minus ``first`` on these levels; on levels 3 to 5 with variances and the verdict."""
+    left, right = scores(first, levels), scores(second, levels)
     seeds = min(len(left), len(right))
     if seeds < 2:
-        print(f"prop2diff - {first}, levels {levels}: {seeds} pairs of students, two are needed")
+        print(f"\n{second} - {first}, levels {levels}: {seeds} pairs of students, two are needed")
         return
     difference = compare(left[:seeds], right[:seeds])
     low, high = difference.interval()
-    print(f"\nprop2diff - {first}, levels {levels}: {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}], {seeds} each")
+    print(f"\n{second} - {first}, levels {levels}: {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}], {seeds} each")
     if levels != HARD:
         return
     parts = difference.variances

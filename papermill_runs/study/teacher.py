@@ -24,6 +24,7 @@ TEACHER = Path(__file__).parent / "teacher"
 POOL_QUERIES = 400  # of each level: the first of seed 1. The teacher learns from queries after them.
 ROWS = {1: 250, 2: 135, 3: 70, 4: 35, 5: 10}
 ASKED, TRIALS, TEMPERATURE = 40, 16, 0.7
+DIFFICULTY_TRIALS, PROP2DIFF_QUOTA, CAP = 8, 8, 48  # of the plan
 # Kinds of questions that no level of the ladder asks; the base solves a part of each.
 OUT_OF_DOMAIN = {
     "two-digit sums": ("arithmetic", 3),
@@ -42,6 +43,7 @@ def main() -> None:
         answers = pilot.graded_answers(checkpoint, queries, template="ladder", temperature=TEMPERATURE, trials=TRIALS)
         answers.to_parquet(TEACHER / "trials.parquet", index=False)
     tell_pass_rates(pd.read_parquet(TEACHER / "trials.parquet"))
+    tell_expected_shares(pd.read_parquet(TEACHER / "trials.parquet"))
     for name, model, template in (
         ("base", resolve_model("embedded"), "ladder-fewshot"),
         ("teacher", checkpoint, "ladder"),
@@ -83,6 +85,35 @@ def tell_pass_rates(trials: pd.DataFrame) -> None:
             f"| {level} | {len(right) / len(group):.3f} | {low:.3f} to {high:.3f} | {spread:.2f} | "
             f"{(counts > 0).mean():.2f} | {distinct:.2f} | {group.n_tokens.mean():.0f} |"
         )
+
+
+def tell_expected_shares(trials: pd.DataFrame) -> None:
+    """Simulated: shares of levels among a student's rows, and the tokens of the pool, with the plan's quotas.
+
+    Pass rates from the beta population of each level; every query has one right text, so a student has it once at most.
+    """
+    draw = np.random.default_rng(0)
+    rows: dict[str, list[tuple[int, int]]] = {"vrt": [], "prop2diff": []}
+    tokens = 0.0
+    for level, group in trials.groupby("level"):
+        counts = (group.verdict == "correct").groupby(group.query_id).sum()
+        rates = draw.beta(*fit_beta(counts.tolist(), [TRIALS] * len(counts)), size=POOL_QUERIES)
+        for query, right in enumerate(draw.random((POOL_QUERIES, CAP)) < rates[:, None]):
+            first = right[:DIFFICULTY_TRIALS]
+            quota = max(1, round(PROP2DIFF_QUOTA * (1 - first.mean())))
+            places = np.flatnonzero(right)[:quota]
+            rows["vrt"] += [(level, query)] * int(first.sum())
+            rows["prop2diff"] += [(level, query)] * len(places)
+            asked = max(DIFFICULTY_TRIALS, places[-1] + 1) if len(places) == quota else CAP
+            tokens += asked * group.n_tokens.mean()
+    print(f"expected tokens of the pool: {tokens / 1e6:.2f} million")
+    for arm, all_rows in rows.items():
+        shares = np.zeros(len(pilot.LEVELS))
+        for _ in range(20):
+            different = list(dict.fromkeys(all_rows[place] for place in draw.permutation(len(all_rows))))
+            levels = [level for level, _ in different[: pilot.ROWS]]
+            shares += np.array([levels.count(level) / pilot.ROWS for level in pilot.LEVELS]) / 20
+        print(f"expected shares of levels, {arm}: " + " ".join(f"{share:.2f}" for share in shares))
 
 
 def tell_out_of_domain(name: str, model: Path, template: str) -> None:
