@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from dartlib.queries import LADDERS, build_ladder, canonical_key, ladder_table, ladder_version
-from dartlib.queries.templates import LADDER_EXEMPLARS
-from dartlib.records import Query, check_unique
+from dartlib.grading import GradingPool
+from dartlib.queries import LADDERS, build_ladder, canonical_key, ladder_table, ladder_version, worked_solution
+from dartlib.queries.templates import LADDER_EXEMPLARS, STEPS_EXEMPLARS
+from dartlib.records import Query, Verdict, check_unique
 
 NAMES = list(LADDERS)
 
@@ -118,14 +120,15 @@ def test_fewer_queries_are_a_part_of_more_and_seeds_differ() -> None:
     assert few != other
 
 
-def test_same_queries_in_another_process() -> None:
+@pytest.mark.parametrize("ladder", ["arithmetic", "steps"])
+def test_same_queries_in_another_process(ladder: str) -> None:
     code = (
         "from dartlib.queries import build_ladder as b;"
-        "print([q.query_id for q in b(ladder='arithmetic', split='train', queries_per_level=4, seed=9)])"
+        f"print([q.query_id for q in b(ladder={ladder!r}, split='train', queries_per_level=4, seed=9)])"
     )
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
-    here = build_ladder(ladder="arithmetic", split="train", queries_per_level=4, seed=9)
+    here = build_ladder(ladder=ladder, split="train", queries_per_level=4, seed=9)
     assert done.stdout.strip() == str([query.query_id for query in here])
 
 
@@ -176,3 +179,95 @@ def test_table_for_readers() -> None:
     measured = table[table.trials > 0]
     assert ((measured["low"] < measured["pass_rate"]) & (measured["pass_rate"] < measured["high"])).all()
     assert (table[["train_queries", "test_queries"]] >= 20).all(axis=None)
+
+
+STEPS_SPLITS = {"train": 600, "development": 100, "test": 250}
+
+
+@pytest.fixture(scope="module")
+def steps() -> dict[str, list[Query]]:
+    """The study's ladder in the sizes that the study needs, each split with a seed of its own."""
+    return {
+        split: build_ladder(ladder="steps", split=split, queries_per_level=count, seed=seed)
+        for seed, (split, count) in enumerate(STEPS_SPLITS.items())
+    }
+
+
+def test_the_studys_ladder_has_enough_different_questions(steps: dict[str, list[Query]]) -> None:
+    """Different by their keys: the same numbers in another order do not count."""
+    for split, count in STEPS_SPLITS.items():
+        for level in range(1, 6):
+            assert len(_keys([query for query in steps[split] if query.level == level])) == count
+
+
+def test_no_key_of_the_studys_ladder_is_in_two_splits_or_in_the_prompt(steps: dict[str, list[Query]]) -> None:
+    every = [_keys(queries) for queries in steps.values()]
+    exemplars = {canonical_key(question) for question, _ in STEPS_EXEMPLARS}
+    assert len(set.union(*every)) == sum(map(len, every)) == 5 * 950
+    assert not set.union(*every) & exemplars
+
+
+def test_the_studys_levels_are_chains_of_two_to_six_terms(steps: dict[str, list[Query]]) -> None:
+    for query in steps["train"] + steps["test"]:
+        first, *rest = _terms(query.query)
+        assert len(rest) == query.level
+        assert 0 <= first < (120 if query.level == 1 else 10)
+        assert all(abs(term) < 10 for term in rest)
+        if query.level == 1:  # nothing carried or borrowed: all digits but the last stay
+            assert (first + rest[0]) // 10 == first // 10
+    signs = [sign for query in steps["train"] for sign in re.findall(r" ([+-]) ", query.query)]
+    assert 0.48 < signs.count("+") / len(signs) < 0.55  # nothing is borrowed from small numbers: a little above half
+
+
+def test_worked_solutions_take_one_right_step_at_a_time(steps: dict[str, list[Query]]) -> None:
+    """Read step by step, by a reader that shares no code with the writer."""
+    for query in steps["train"]:
+        *sentences, last = re.split(r"(?<=\.) ", worked_solution(query.query))
+        assert last == f"The answer is {query.reference_answer}."
+        total, *rest = _terms(query.query)
+        assert len(sentences) == len(rest)
+        for sentence, term in zip(sentences, rest, strict=True):
+            step = re.fullmatch(r"(-?\d+) ([+-]) (\d+) = (-?\d+)\.", sentence)
+            assert step and int(step[1]) == total and int(step[2] + step[3]) == term
+            total += term
+            assert int(step[4]) == total
+        assert str(total) == query.reference_answer
+
+
+def _terms(question: str) -> list[int]:
+    return [int(term) for term in re.findall(r"[+-]?\d+", question.replace(" ", ""))]
+
+
+def test_a_worked_solution_by_hand() -> None:
+    assert worked_solution("What is 2 - 7 + 4?") == "2 - 7 = -5. -5 + 4 = -1. The answer is -1."
+    with pytest.raises(ValueError):
+        worked_solution("What is the greatest common divisor of 12 and 8?")
+
+
+def test_the_worked_solution_is_graded_right(steps: dict[str, list[Query]]) -> None:
+    """The study's rows are what the grader would accept from a model, the answers below zero among them."""
+    queries = [query for level in range(1, 6) for query in steps["train"][600 * level - 20 : 600 * level]]
+    assert any(query.reference_answer.startswith("-") for query in queries)
+    with GradingPool() as grader:
+        graded = grader.grade_many([(query, worked_solution(query.query), "stop") for query in queries])
+    assert {verdict for _, verdict, _ in graded} == {Verdict.CORRECT}
+
+
+def test_only_the_studys_ladder_has_a_development_split() -> None:
+    for ladder in NAMES:
+        if ladder != "steps":
+            with pytest.raises(ValueError, match="unknown split 'development': choose train or test"):
+                build_ladder(ladder=ladder, split="development", queries_per_level=1, seed=0)
+
+
+def test_the_other_ladders_ask_what_they_always_asked() -> None:
+    """Fixed when the study's ladder came: the reference run's queries must not move."""
+    versions = {"arithmetic": "102ddedf1409", "arithmetic-hard": "f592c6cbb739", "divisors": "7c8df216be19"}
+    asked = [
+        query.query_id
+        for ladder in versions
+        for split in ("train", "test")
+        for query in build_ladder(ladder=ladder, split=split, queries_per_level=30, seed=3)
+    ]
+    assert {ladder: ladder_version(ladder) for ladder in versions} == versions
+    assert hashlib.sha256("".join(asked).encode()).hexdigest()[:16] == "119ba42ba1a728da"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dartlib.engines import ModelError, load_tokenizer
-from dartlib.queries import TEMPLATES, get_template
+from dartlib.queries import TEMPLATES, get_template, worked_solution
+from dartlib.queries.templates import STEPS_EXEMPLARS
 from dartlib.records import RecordError
 
 
@@ -42,6 +43,12 @@ def test_few_shot_prompt_is_four_examples_and_the_students_prompt() -> None:
     assert prompt.count("\n\n") == 4
 
 
+def test_the_prompt_with_steps_shows_solutions_as_the_ladder_constructs_them() -> None:
+    prompt = get_template("steps-fewshot").render("What is 1 + 1?")
+    shots = "".join(f"Question: {asked}\nAnswer: {worked_solution(asked)}\n\n" for asked, _ in STEPS_EXEMPLARS)
+    assert prompt == shots + get_template("ladder").render("What is 1 + 1?")
+
+
 def test_stop_strings() -> None:
     assert get_template("deepseekmath").stop == ("User:", "Assistant:")
     assert get_template("alpaca").stop == ("### Instruction:", "### Response:")
@@ -49,7 +56,7 @@ def test_stop_strings() -> None:
 
 
 def test_fingerprints_tell_templates_apart() -> None:
-    assert len({template.fingerprint for template in TEMPLATES.values()}) == len(TEMPLATES) == 5
+    assert len({template.fingerprint for template in TEMPLATES.values()}) == len(TEMPLATES) == 6
 
 
 def test_unknown_template_lists_the_known_ones() -> None:

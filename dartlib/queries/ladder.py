@@ -4,6 +4,9 @@ A level is one row of the table below: a reasoning-gym generator and its configu
 output depends on the seed alone are used (the calendar ones read today's date). The generator draws item i from
 ``seed + i``, so different seeds give nearly the same items; therefore each level is enumerated once, from one
 seed, and split by a hash of what is asked. ``seed`` only chooses among the queries of a split.
+
+The ladder ``steps`` carries the study. It is drawn here, because the study needs what no generator gives: at least
+600, 100 and 250 different questions of every level for training, development and test, each with a worked solution.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import inf
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from dartlib.queries.templates import LADDER_EXEMPLARS
@@ -27,12 +31,12 @@ if TYPE_CHECKING:
 REASONING_GYM_VERSION = "0.1.25"  # another version may draw other items
 ITEMS_PER_LEVEL = 3000  # enumerated once, then de-duplicated
 TRAIN_PERCENT = 60
-SPLITS = ("train", "test")
+DEVELOPMENT_PERCENT = {"steps": 12}  # the other ladders have no development split
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One step of a ladder and how the embedded teacher did on it: ``correct`` of ``trials`` responses.
+    """One step of a ladder and how its teacher did on it: ``correct`` of ``trials`` responses.
 
     Questions with an answer below ``smallest_answer`` are left out.
     """
@@ -78,6 +82,11 @@ LADDERS: dict[str, tuple[Level, ...]] = {
         Level(4, "lcm", {"min_value": 1, "max_value": 30}, 47, 600),
         Level(5, "gcd", {"min_value": 10, "max_value": 100}, 45, 600),
     ),
+    # Measured with the study's teacher (papermill_runs/study/teacher.py), template ladder, temperature 0.7.
+    "steps": tuple(
+        Level(terms - 1, "chain", {"terms": terms, "draws": 8000}, correct, 640)
+        for terms, correct in zip(range(2, 7), (538, 367, 274, 188, 95), strict=True)
+    ),
 }
 
 
@@ -92,14 +101,16 @@ def build_ladder(
     """
     if ladder not in LADDERS:
         raise ValueError(f"unknown ladder {ladder!r}: choose one of {', '.join(LADDERS)}")
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: choose train or test")
+    development = DEVELOPMENT_PERCENT.get(ladder, 0)
+    splits = ["train", *(["development"] if development else []), "test"]
+    if split not in splits:
+        raise ValueError(f"unknown split {split!r}: choose {' or '.join(splits)}")
     rungs = {rung.level: rung for rung in LADDERS[ladder]}
     if unknown := set(levels) - set(rungs):
         raise ValueError(f"ladder {ladder!r} has levels {sorted(rungs)}, not {sorted(unknown)}")
     rows = []
     for level in sorted(set(levels)):
-        found = [item for item in _enumerate(ladder, level) if split_of(item.key) == split]
+        found = [item for item in _enumerate(ladder, level) if split_of(item.key, development) == split]
         if queries_per_level > len(found):
             raise ValueError(
                 f"level {level} of ladder {ladder!r} has {len(found)} {split} queries, "
@@ -124,7 +135,8 @@ def ladder_table() -> pd.DataFrame:
     for name, rungs in LADDERS.items():
         for rung in rungs:
             low, high = wilson_interval(rung.correct, rung.trials)
-            splits = [split_of(item.key) for item in _enumerate(name, rung.level)]
+            development = DEVELOPMENT_PERCENT.get(name, 0)
+            splits = [split_of(item.key, development) for item in _enumerate(name, rung.level)]
             rows.append(
                 {
                     "ladder": name,
@@ -158,9 +170,27 @@ def canonical_key(question: str) -> str:
     return text
 
 
-def split_of(key: str) -> str:
+def split_of(key: str, development_percent: int = 0) -> str:
     """The split of a canonical key: a fixed property of the key, never of a seed."""
-    return "train" if int(_digest(key)[:8], 16) % 100 < TRAIN_PERCENT else "test"
+    place = int(_digest(key)[:8], 16) % 100
+    if place < TRAIN_PERCENT:
+        return "train"
+    return "development" if place < TRAIN_PERCENT + development_percent else "test"
+
+
+def worked_solution(question: str) -> str:
+    """The solution of a question of the ladder ``steps``, one sentence a step and the answer last.
+
+    ``What is 2 - 7 + 4?`` gives ``2 - 7 = -5. -5 + 4 = -1. The answer is -1.``. Raises ValueError for a question that
+    is no chain of sums and differences.
+    """
+    first, *rest = question.removeprefix("What is ").removesuffix("?").split(" ")
+    total, steps = int(first), []
+    for sign, number in zip(rest[::2], rest[1::2], strict=True):
+        result = total + {"+": 1, "-": -1}[sign] * int(number)
+        steps.append(f"{total} {sign} {number} = {result}.")
+        total = result
+    return " ".join([*steps, f"The answer is {total}."])
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,19 +203,44 @@ class _Item:
 @cache
 def _enumerate(ladder: str, level: int) -> tuple[_Item, ...]:
     """All distinct questions of a level but the worked examples of the prompt and what an easier level asks."""
-    import reasoning_gym
-
     rung = next(rung for rung in LADDERS[ladder] if rung.level == level)
-    ask = _QUESTIONS[rung.generator]
     taken = {canonical_key(question) for question, _ in LADDER_EXEMPLARS}
     taken.update(item.key for easier in range(1, level) for item in _enumerate(ladder, easier))
     found: dict[str, _Item] = {}
-    for entry in reasoning_gym.create_dataset(rung.generator, seed=0, size=ITEMS_PER_LEVEL, **rung.config):
-        question = ask(entry)
+    for question, answer in _draw(rung):
         key = canonical_key(question)
-        if key not in taken and float(entry["answer"]) >= rung.smallest_answer:
-            found.setdefault(question, _Item(question, entry["answer"], key))
+        if key not in taken and float(answer) >= rung.smallest_answer:
+            # a chain is asked in one order of its terms only: the study counts questions by their keys
+            found.setdefault(key if rung.generator == "chain" else question, _Item(question, answer, key))
     return tuple(found.values())
+
+
+def _draw(rung: Level) -> Iterator[tuple[str, str]]:
+    """Questions of a level with their answers, as they come: always the same ones, repeats among them."""
+    if rung.generator == "chain":
+        yield from _chains(**rung.config)
+        return
+    import reasoning_gym
+
+    ask = _QUESTIONS[rung.generator]
+    for entry in reasoning_gym.create_dataset(rung.generator, seed=0, size=ITEMS_PER_LEVEL, **rung.config):
+        yield ask(entry), entry["answer"]
+
+
+def _chains(terms: int, draws: int) -> Iterator[tuple[str, str]]:
+    """Sums and differences of ``terms`` one-digit numbers.
+
+    Of two such numbers there are but 155. So there the first one may be anything below 120, and nothing is carried
+    or borrowed: as easy, and a thousand of them.
+    """
+    random = Random(terms)
+    for _ in range(draws):
+        numbers = [random.randrange(120 if terms == 2 else 10), *(random.randrange(10) for _ in range(terms - 1))]
+        signed = [number * random.choice((1, -1)) for number in numbers[1:]]
+        if terms == 2 and not 0 <= numbers[0] % 10 + signed[0] <= 9:
+            continue
+        tail = "".join(f" {'-' if number < 0 else '+'} {abs(number)}" for number in signed)
+        yield f"What is {numbers[0]}{tail}?", str(numbers[0] + sum(signed))
 
 
 def _row(item: _Item, rung: Level) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Prompt templates: how a query becomes the text a model continues.
 
-The paper's templates are kept to the letter, as in the code that trained and sampled its models; the two
-``ladder`` templates are ours, for models too small to be asked without examples. Others come from a file of one's own
+The paper's templates are kept to the letter, as in the code that trained and sampled its models; the
+ladders' templates are ours, for models too small to be asked without examples. Others come from a file of one's own
 or are a model's own chat template. Text is put in by joining strings, never by formatting: a query may hold braces.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -26,6 +26,14 @@ LADDER_EXEMPLARS: tuple[tuple[str, str], ...] = (
     ("What is 15 - 8?", "Taking 8 from 15 leaves 15 - 8 = 7. The answer is 7."),
     ("What is 4 * 7?", "4 times 7 is 4 * 7 = 28. The answer is 28."),
     ("What is 9 - 4 + 12?", "First 9 - 4 = 5. Then 5 + 12 = 17. The answer is 17."),
+)
+
+# Worked examples of ``steps-fewshot``, in the very form of the ladder's worked solutions; it asks none of these.
+STEPS_EXEMPLARS: tuple[tuple[str, str], ...] = (
+    ("What is 27 + 8?", "27 + 8 = 35. The answer is 35."),
+    ("What is 14 - 6 + 3?", "14 - 6 = 8. 8 + 3 = 11. The answer is 11."),
+    ("What is 11 - 15 - 2 + 9?", "11 - 15 = -4. -4 - 2 = -6. -6 + 9 = 3. The answer is 3."),
+    ("What is 12 + 5 - 9 + 4 - 7?", "12 + 5 = 17. 17 - 9 = 8. 8 + 4 = 12. 12 - 7 = 5. The answer is 5."),
 )
 
 
@@ -51,8 +59,8 @@ class Template:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _ladder_shots() -> str:
-    return "".join(f"Question: {query}\nAnswer: {solution}\n\n" for query, solution in LADDER_EXEMPLARS)
+def _shots(exemplars: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"Question: {query}\nAnswer: {solution}\n\n" for query, solution in exemplars)
 
 
 # Sources: hkust-nlp/dart-math at 219b324, dart_math/utils.py. The paper prints "###Instruction:" without the
@@ -74,7 +82,10 @@ TEMPLATES: dict[str, Template] = {
             stop=("User:", "Assistant:"),
         ),
         Template(name="qa", before="User:\n", after="\n\nAssistant:\n", stop=("User:", "Assistant:")),
-        Template(name="ladder-fewshot", before=_ladder_shots() + "Question: ", after="\nAnswer:", stop=("\n\n",)),
+        *(
+            Template(name=name, before=_shots(exemplars) + "Question: ", after="\nAnswer:", stop=("\n\n",))
+            for name, exemplars in (("ladder-fewshot", LADDER_EXEMPLARS), ("steps-fewshot", STEPS_EXEMPLARS))
+        ),
         Template(name="ladder", before="Question: ", after="\nAnswer:", stop=("\n\n",)),
     )
 }

@@ -51,6 +51,8 @@ def main() -> None:
         for name, rung in levels:
             if name == "arithmetic-hard" and rung in LADDERS["arithmetic"]:
                 continue  # the two ladders share their easy levels
+            if name == "steps":
+                continue  # the study's own: its teacher is another one
             queries = build_ladder(ladder=name, split="train", levels=[rung.level], queries_per_level=QUERIES, seed=0)
             replies = run(ask(engine, queries))
             asked = [query for query in queries for _ in range(TRIALS)]
