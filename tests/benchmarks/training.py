@@ -38,6 +38,18 @@ SHAPES = {  # template, tokens a pack, packs a step, timed steps
     "paper": ("alpaca", 1024, 1, 1),
 }
 TRL_WAYS = {"flat": (0, 1), "accumulated": (1, 0)}  # all packs of a step in one row, or one at a time
+TRL_SETTINGS = dict(
+    packing=True,
+    gradient_checkpointing=False,
+    bf16=False,
+    optim="adamw_torch_fused",
+    weight_decay=0.0,
+    max_grad_norm=1.0,
+    report_to="none",
+    save_strategy="no",
+    disable_tqdm=True,
+    logging_steps=1000,
+)
 WORDS = "we add the first number to second so that result of this sum is half what was asked for in total".split()
 
 
@@ -47,7 +59,10 @@ def write_rows(shape: str, path: Path) -> None:
     if shape == "ladder":
         asked = build_ladder(ladder="arithmetic", split="train", levels=[3, 4], queries_per_level=60, seed=1)
         rows = [
-            {"query": query.query, "response": f"{query.query[8:-1]} = {query.reference_answer}. The answer is 7."}
+            {
+                "query": query.query,
+                "response": f"{query.query[8:-1]} = {query.reference_answer}. The answer is {query.reference_answer}.",
+            }
             for query in asked
         ]
     else:
@@ -123,21 +138,12 @@ def theirs(job: Job, steps: int, way: str) -> dict[str, float]:
     settings = trl.SFTConfig(
         output_dir=str(job.output / "trl"),
         max_length=job.config.max_tokens_per_pack,
-        packing=True,
         per_device_train_batch_size=packs if together else 1,
         gradient_accumulation_steps=packs if accumulate else 1,
         max_steps=steps,
         learning_rate=job.config.learning_rate,
-        optim="adamw_torch_fused",
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        gradient_checkpointing=False,
-        bf16=False,
+        **TRL_SETTINGS,
         use_cpu=not torch.cuda.is_available(),
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        logging_steps=1000,
         dataloader_pin_memory=False,
     )
     model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -262,6 +268,7 @@ def main() -> None:
             examples = read_examples(folder / f"{shape}.jsonl", load_tokenizer("embedded"), config)
             size, share = examples.lengths.mean(), examples.supervised.sum() / examples.lengths.sum()
             print(f"{shape}: {len(examples)} rows of {size:.0f} tokens, {share:.0%} supervised; {config}")
+        print(f"TRL SFTTrainer: {TRL_SETTINGS}; the same threads ({len(os.sched_getaffinity(0))} cores)")
         if options.tune:
             for shape in SHAPES:
                 for way in TRL_WAYS:
