@@ -17,7 +17,7 @@ from dartlib.queries import load_queries
 from dartlib.records import SftRow, write_records
 
 HOSTILE = "<script>alert(1)</script> $\\frac{"
-COMMON = {"QUERIES_PER_LEVEL": 2, "API_KEY_VARIABLE": "DARTLIB_TEST_KEY", "MAX_TOKENS": 32}
+COMMON = {"MODEL": "embedded", "QUERIES_PER_LEVEL": 2, "API_KEY_VARIABLE": "DARTLIB_TEST_KEY", "MAX_TOKENS": 32}
 
 
 def behave(number: int, body: dict[str, Any]) -> tuple[int, Any]:
@@ -40,7 +40,7 @@ def test_the_notebook_scores_teaches_and_compares(tmp_path: Path, monkeypatch: p
     write_records(tmp_path / "training.parquet", rows, SftRow)
     source, base, student = repository_path("notebooks/04_evaluation.ipynb"), tmp_path / "base", tmp_path / "student"
     runs: dict[Path, dict[str, Any]] = {
-        base: {},
+        base: {"MODEL_NAME": "base"},
         student: {
             "MODEL_NAME": "vrt-seed1",
             "SAMPLES": 4,

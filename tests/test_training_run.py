@@ -181,9 +181,9 @@ def test_bad_input_is_one_line_and_an_exit_code(
     run = Job(bad, toy_model, tmp_path, config())
     assert main(training_command(run)[3:]) == 2
     message = capfd.readouterr().err.strip()
-    assert message.startswith("error: ") and message.endswith("row 1: response is empty; correct or remove the row")
+    assert message.startswith("error: ") and message.endswith("row 1: response is empty: give it or delete the row")
     assert "\n" not in message
-    with pytest.raises(TrainingError, match="^[^\n]*bad.parquet, row 1: response is empty; correct or remove the row$"):
+    with pytest.raises(TrainingError, match="^[^\n]*bad.parquet, row 1: response is empty: give it or delete the row$"):
         train(run, log=lambda line: None)
     with pytest.raises(TrainingError, match="no config.json here"):
         train(replace(run, base_model=tmp_path), log=lambda line: None)

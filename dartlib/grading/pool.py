@@ -245,6 +245,7 @@ def _read_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
     if not poll.poll(1000 * seconds):
         raise TimeoutError
     line = bytearray()
-    while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):  # unbuffered: poll sees the rest
-        line += byte
+    with contextlib.suppress(ValueError):  # the pool was closed meanwhile, and the pipe with it
+        while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):  # poll sees the rest
+            line += byte
     return bytes(line)
