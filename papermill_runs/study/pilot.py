@@ -27,13 +27,13 @@ from scipy import stats
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from dartlib.engines import resolve_model
-from dartlib.evaluation.benchmark import ITEM_COLUMNS
 from dartlib.grading import GradingPool
 from dartlib.queries import build_ladder, get_template, worked_solution
 from dartlib.records import Query, SftRow, write_records
-from dartlib.training import TrainingConfig, read_examples, train
+from dartlib.training import Job, TrainingConfig, read_examples, train
 
 STUDENTS = Path(__file__).parent / "pilot"
+ITEM_COLUMNS = ["query_id", "source", "level", "verdict", "answer", "reference_answer", "n_tokens", "response"]
 LADDER, LEVELS, HARD = "steps", (1, 2, 3, 4, 5), (3, 4, 5)
 VRT = (0.40, 0.30, 0.18, 0.09, 0.03)  # shares of levels 1 to 5 among the rows
 ARMS = {
@@ -79,7 +79,7 @@ def make_student(arm: str, replicate: int) -> None:
     rows = training_rows(arm, replicate, config)
     dataset = folder / "rows.parquet"
     write_records(dataset, rows, SftRow)
-    report = train(dataset=dataset, base_model=resolve_model("embedded"), output=folder, config=config, log=say)
+    report = train(Job(dataset, resolve_model("embedded"), folder, config), log=say)
     trained = time.monotonic()
     evaluate_student(report.checkpoint, folder)
     metrics = {
@@ -131,9 +131,9 @@ def count_tokens(rows: list[SftRow], config: TrainingConfig) -> int:
     """Prompt, response and end tokens of the rows."""
     path = STUDENTS / ".counted.parquet"
     write_records(path, rows, SftRow)
-    examples, _ = read_examples(path, AutoTokenizer.from_pretrained(resolve_model("embedded")), config)
+    examples = read_examples(path, AutoTokenizer.from_pretrained(resolve_model("embedded")), config)
     path.unlink()
-    return sum(len(example.token_ids) for example in examples)
+    return sum(len(examples[number].token_ids) for number in range(len(examples)))
 
 
 def evaluate_student(checkpoint: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ from dartlib.engines import resolve_model
 from dartlib.queries import build_ladder, worked_solution
 from dartlib.records import Query, SftRow, write_records
 from dartlib.statistics import fit_beta, wilson_interval
-from dartlib.training import TrainingConfig, completed_report, train
+from dartlib.training import Job, TrainingConfig, completed_report, train
 
 TEACHER = Path(__file__).parent / "teacher"
 POOL_QUERIES = 400  # of each level: the first of seed 1. The teacher learns from queries after them.
@@ -65,8 +65,8 @@ def trained() -> Path:
     ]
     write_records(TEACHER / "rows.parquet", rows, SftRow)
     config = TrainingConfig(**pilot.SETTINGS, seed=1)
-    job = {"dataset": TEACHER / "rows.parquet", "base_model": resolve_model("embedded"), "output": TEACHER}
-    report = completed_report(**job, config=config) or train(**job, config=config, log=pilot.say)
+    job = Job(TEACHER / "rows.parquet", resolve_model("embedded"), TEACHER, config)
+    report = completed_report(job) or train(job, log=pilot.say)
     return report.checkpoint
 
 
