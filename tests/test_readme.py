@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
@@ -81,3 +82,23 @@ def bench_table() -> str:
 
 def test_the_table_of_measurements_is_that_of_the_committed_benches() -> None:
     assert bench_table() in README
+
+
+def test_the_pilots_numbers_are_those_of_its_page() -> None:
+    """Which test_study_pilot.py recomputes from the committed answers."""
+    page = (REPOSITORY / "papermill_runs" / "study" / "PILOT.md").read_text(encoding="utf-8")
+    told = re.sub(r"\s+", " ", README)
+    for row, sentence in {
+        "| levels 3 to 5 (the rule) | +21.2 | +16.4 to +25.9 |": "**21.2 points better [16.4, 25.9]**",
+        "| levels 3 to 5 | +18.4 | +13.0 to +23.8 |": "18.4 [13.0, 23.8] at equal tokens",
+        "| level 1 | -22.0 | -33.9 to -10.1 |": "22.0 points *worse* [10.1, 33.9]",
+    }.items():
+        assert row in page and sentence in told
+
+
+def test_the_hard_card_is_told_as_its_table_says() -> None:
+    with (REPOSITORY / "tests" / "verifier_card_hard_table.csv").open(encoding="utf-8", newline="") as handle:
+        rows = [row for row in csv.DictReader(handle) if row["table"] == "constructed" and row["group"] == "all"]
+    ours = {row["measure"]: row for row in rows if row["grader"] == "ours"}
+    told = [f"{name} {row['value']} [{row['low']}, {row['high']}]" for name, row in ours.items()]
+    assert all(text.replace("0.", ".") in re.sub(r"\s+", " ", README) for text in told)
