@@ -303,6 +303,20 @@ def test_a_plan_with_too_many_ladder_queries_says_so(tmp_path: Path, capsys: pyt
     assert "synthesis: 50 queries, 400 to 2,000 trials, at most 128,000 new tokens" in capsys.readouterr().out
 
 
+def test_a_plan_tells_what_a_student_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three problems, 52 answers each at most, 2,048 tokens and a prompt: 342,888 an epoch, in packs of 4,096."""
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("".join(f'{{"query": "q{n}", "reference_answer": "{n}"}}\n' for n in range(3)))
+    arguments = ["plan", "paper", "--runs", str(tmp_path), "--set", f"02_synthesis.QUERIES={problems}"]
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "training, a student of at most 156 rows" in out
+    assert "7.24 B parameters, 1,028,664 tokens in 3 epochs, about 6 steps of 262,144 tokens on 8 processes" in out
+    assert len([line for line in out.splitlines() if "GB per process" in line]) == 7 and "<- recipe" in out
+    assert cli.main([*arguments, "--set", "03_training.RECIPE=absent"]) == 0
+    assert "training: cost unknown" in capsys.readouterr().out
+
+
 def test_full_disk_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
