@@ -66,6 +66,10 @@ SHOWN = [
     ("bias", "seconds", "seconds for the bias of 2.3 million responses"),
     ("bias", "peak_gb", "GB of memory for that"),
     ("grading", "answers_per_second", "answers graded a second on one core"),
+    ("training", "tokens_per_second", "tokens trained a second, rows of the ladder"),
+    ("training", "tokens_per_second_paper", "the same, rows of the paper's shape"),
+    ("training", "peak_gb", "GB of memory for the ladder's rows"),
+    ("synthesize_scale", "peak_gb", "GB of memory to cut three data sets from 500,000 trials of 1 kB"),
 ]
 
 
