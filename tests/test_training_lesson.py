@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import nbformat
+import pyarrow.parquet as pq
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -15,13 +17,23 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
 
 
+def conversations(dataset: Path) -> Path:
+    """The same rows as a set of conversations has them: no query, no response, no level."""
+    rows = pq.read_table(dataset, columns=["query", "response"]).to_pylist()
+    speakers = [("user", "query"), ("assistant", "response")]
+    chats = [{"messages": [{"role": role, "content": row[column]} for role, column in speakers]} for row in rows]
+    path = dataset.with_suffix(".jsonl")
+    path.write_text("".join(json.dumps(chat) + "\n" for chat in chats), encoding="utf-8")
+    return path
+
+
 def run_lesson(folder: Path, old: str = "", new: str = "") -> str:
     """Run the notebook up to the training of section 5, with one piece of its code replaced; all that it printed."""
     node = nbformat.read(REPOSITORY / "notebooks" / "03_training.ipynb", 4)
     values = dict(
         RUN_FOLDER=str(folder / "run"),
         STAGE_FOLDER=str(folder / "stage"),
-        DATASET=str(write_dataset(folder / "rows.parquet")),
+        DATASET=str(conversations(write_dataset(folder / "rows.parquet"))),
         BASE_MODEL=str(write_model(folder / "model", model(initializer_range=0.1))),
         LEARNING_RATE=1e-5,
     )
