@@ -100,9 +100,12 @@ def test_agreement_counts_only_beyond_what_the_teacher_shows_where_references_ar
 
 
 def test_no_reference_of_the_ladder_is_suspected() -> None:
-    """All of them are right: agreement alone once suspected 7 of the 18 that the reference run never solved."""
+    """All of them are right: agreement alone once suspected 7 of the 18 that the reference run never solved.
+
+    An answer that only a lenient reader takes is the grader's business and says nothing of the reference.
+    """
     run = Path(__file__).parents[1] / "papermill_runs" / "reference" / "02_synthesis"
     table = triage(
         read_records(run / "queries.parquet", Query), read_table(run / "samples.parquet", Sample).to_pandas()
     )
-    assert len(table) >= 10 and set(table.suspicion) <= {"hard", "cut"}
+    assert len(table) >= 10 and set(table.suspicion) <= {"hard", "cut", "grader"}

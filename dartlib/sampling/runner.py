@@ -120,6 +120,7 @@ class _Session:
         self.writer = PoolWriter(pool_folder, setting)
         self.reader = PoolReader(self.writer.folder)
         self.prompts: dict[str, Sequence[int] | str] = {}
+        self.reasons: dict[str, str] = {}  # of each query's last failed request
         self.trials_new = self.tokens_new = 0
         self.budget = Budget()
         self.guards = Guards(self.writer.folder)
@@ -231,6 +232,7 @@ class _Session:
             except EngineError as error:
                 self.guards.failed_requests += 1
                 self.prompts.pop(query.query_id, None)  # the engine may have learnt to put it in another way
+                self.reasons[query.query_id] = str(error)
                 self.writer.add_attempt(Attempt(query.query_id, trial, attempt, str(error)[:500], time.time()))
                 self.guards.check_failure(error, self.outstanding)
                 attempt, insisted = attempt + 1, insisted and error.completion is not None
@@ -277,7 +279,7 @@ class _Session:
     def _report(self, scheduler: Scheduler, seconds: float) -> SamplingReport:
         stuck = scheduler.stuck
         if stuck:
-            why = f"first {stuck[0]}, last failure: {self.guards.last_failure}"
+            why = f"first {stuck[0]}, last failure: {self.reasons.get(stuck[0], self.guards.last_failure)}"
             self.log(f"{len(stuck)} queries are stuck (no usable reply): run again to go on, {why}")
         if stuck and not scheduler.trials_known:
             raise SamplingError(f"the engine answered no request; the last failure was: {self.guards.last_failure}")
