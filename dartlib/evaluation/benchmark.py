@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,21 +18,11 @@ from dartlib.evaluation.results import Protocol, Result, benchmark_version, writ
 from dartlib.grading import LENIENT_GRADER_VERSION
 from dartlib.queries import Template, benchmark_shots, benchmark_template, find_overlaps
 from dartlib.records import Item, Query, check_unique, to_table
-from dartlib.sampling import Demand, SamplingReport, open_pool, sample
+from dartlib.sampling import ConstantPolicy, SamplingReport, open_pool, sample
 
 Key = TypeVar("Key", bound=Hashable)
 
 _OF_POOL = ("query_id", "trial", "verdict", "reason", "answer", "finish_reason", "n_tokens", "response", "engine")
-
-
-@dataclass(frozen=True, slots=True)
-class _FixedTrials:
-    """Every query so many times."""
-
-    trials: int
-
-    def demand(self, query_id: str, prefix: Sequence[bool]) -> Demand:
-        return Demand(trials=self.trials, quota=None, cap=self.trials)
 
 
 def evaluate(
@@ -73,7 +62,7 @@ def evaluate(
             template=prompt,
             sampling=sampling,
             sampling_seed=seed,
-            policy=_FixedTrials(samples),
+            policy=ConstantPolicy(samples, trials=samples),
             pool_folder=output_folder / "pool",
             lenient_grading=True,
             allow_unusable=True,  # judged below, per benchmark
