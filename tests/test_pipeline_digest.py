@@ -382,3 +382,12 @@ def test_the_commit_is_recorded_and_decides_nothing(toy: Toy) -> None:
     assert toy.states(run) == {}
     first = subprocess.run([*git, "rev-parse", "HEAD~"], capture_output=True, text=True, check=True).stdout.strip()
     assert f"commit {first[:10]} with changes" in toy.note(run, "00_start_here")
+
+
+def test_a_file_named_in_an_option_counts_by_its_content(tmp_path: Path) -> None:
+    rates = tmp_path / "rates.jsonl"
+    seen = []
+    for text in ("one", "two", "one"):
+        rates.write_text(text)
+        seen.append(content_of({"pass_rates": str(rates), "exponent": 1.0}))
+    assert seen[0] == seen[2] != seen[1] and str(tmp_path) not in json.dumps(seen)

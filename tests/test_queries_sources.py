@@ -204,3 +204,13 @@ def test_real_gsm8k_file(test_data: Path) -> None:
     assert len(queries) == 1319
     assert queries[0].reference_answer == "18"
     assert {query.answer_type for query in queries} == {"number"}
+
+
+def test_a_reference_in_several_boxes_is_a_list_and_told(tmp_path: Path) -> None:
+    row = {"query": "Solve.", "solution": "so it is $\\boxed{4}$ and $\\boxed{5}$"}
+    path = tmp_path / "solved.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    said: list[str] = []
+    (query,) = read_queries(path, log=said.append)
+    assert query.reference_answer == "4, 5"
+    assert [line for line in said if "1 of 1 references are lists, stated in several boxes" in line]
