@@ -52,7 +52,7 @@ reproduce: model  ## the whole study (PROFILE=smoke), figures included
 
 test: $(TESTING) model  ## all tests but test-slow and those that need a GPU or the network
 	@if [ -z "$${DARTLIB_TEST_DATA:-}" ] && [ -d ../shared/data ]; then export DARTLIB_TEST_DATA="$$(cd ../shared/data && pwd)"; fi; \
-	$(BIN)/python -m pytest -m "not endurance and not gpu and not network" -rs $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m "not endurance and not gpu and not network" -rsfE --tb=short --durations=15 $(PYTEST_OPTIONS)
 
 test-slow: $(TESTING) model  ## kill -9 of real vLLM runs, many minutes
 	@$(BIN)/python -m pytest -m endurance -rs -s $(PYTEST_OPTIONS)

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,6 +61,11 @@ def _in_newest_run(path: Path, log: Callable[[str], None]) -> Path:
     finished_last, run = max(runs.items())
     log(f"run: {run.relative_to(REPOSITORY)}, the newest complete one (finished {finished_last})")
     return run / path
+
+
+def short_temporary_folder() -> str:
+    """Where Unix sockets go: their paths hold 107 bytes, so that a long TMPDIR cannot be used."""
+    return tempfile.gettempdir() if len(tempfile.gettempdir()) < 70 else "/tmp"
 
 
 def write_table_atomically(path: Path, table: pa.Table) -> None:

@@ -22,7 +22,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(vllm_server.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "sockets"))
     (tmp_path / "sockets").mkdir()
-    monkeypatch.setattr(vllm_server, "_short_temporary_folder", lambda: str(tmp_path / "sockets"))
+    monkeypatch.setattr(vllm_server, "short_temporary_folder", lambda: str(tmp_path / "sockets"))
     return str(folder)
 
 

