@@ -58,6 +58,9 @@ def run_stage(folder: Path, name: str) -> int:
         except (NotebookError, ProfileError) as error:
             _record_failure(place, ExecutionFailure("bad input", EXIT_BAD_INPUT, None, "", str(error)), log)
             return EXIT_BAD_INPUT
+        except Exception as error:  # of ours or of a library: told like any other, its traceback is in snakemake.log
+            _record_failure(place, ExecutionFailure("unexpected", 1, None, "", f"{type(error).__name__}: {error}"), log)
+            raise
 
 
 def _run(run: Run, stage: Stage, folder: Path, inputs: dict[str, Any], log: IO[str]) -> None:
