@@ -6,16 +6,3 @@ from dartlib.grading.extraction import extract_answer
 from dartlib.grading.files import grade_file
 from dartlib.grading.pool import GradingError, GradingPool
 from dartlib.grading.verdicts import GRADER_VERSION, LENIENT_GRADER_VERSION, grade_response
-
-__all__ = [
-    "GRADER_VERSION",
-    "LENIENT_GRADER_VERSION",
-    "Explanation",
-    "GradingError",
-    "GradingPool",
-    "answers_equal",
-    "explain",
-    "extract_answer",
-    "grade_file",
-    "grade_response",
-]
