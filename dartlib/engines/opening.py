@@ -1,7 +1,5 @@
 """Open an engine by name, and close it whatever happens."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path

@@ -4,8 +4,6 @@ The server is started as ``python -m vllm.entrypoints.openai.api_server`` becaus
 with the CPU package. No port is opened and no key is needed: the socket lies in a folder of mode 0700.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import json

@@ -5,8 +5,6 @@ samples go on from fewer; and the same grader as synthesis, but for one thing: a
 explicit final answer is read by its last number. A reply cut by length is not correct.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ children with pipes: no fork of the caller and no import of its ``__main__``, so
 running event loop are all fine places to grade from.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools

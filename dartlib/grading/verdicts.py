@@ -1,7 +1,5 @@
 """From a response to its verdict: extract, compare, and say why in one word."""
 
-from __future__ import annotations
-
 from typing import TypeAlias
 
 from dartlib.grading.equality.comparison import Comparison, compare_fast, compare_symbolic

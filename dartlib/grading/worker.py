@@ -6,8 +6,6 @@ is limited to what the imports took plus 1 GiB. It ends when its input does, so 
 by more than one item.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -5,8 +5,6 @@ Students are asked without examples, in the prompt they were trained with. Base 
 instruction with OlympiadBench's questions.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

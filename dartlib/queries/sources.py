@@ -4,8 +4,6 @@ A file needs a question and a reference answer per row; everything else is optio
 reported with file, line or row, field and the fix, before anything is sampled.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -5,8 +5,6 @@ ladders' templates are ours, for models too small to be asked without examples. 
 or are a model's own chat template. Text is put in by joining strings, never by formatting: a query may hold braces.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -6,14 +6,13 @@ under a temporary name, synced and renamed, so a file that is there is whole; `s
 cannot be used are named by readers and moved to ``set-aside/`` by the next run.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from dartlib.engines.protocol import SamplingParameters
 from dartlib.files import write_text_atomically
@@ -46,7 +45,7 @@ class Setting:
             object.__setattr__(self, name, number(getattr(self, name)))  # 1 and 1.0 are one setting
 
     @classmethod
-    def of(cls, weights: str, template: str, sampling: SamplingParameters, sampling_seed: int) -> Setting:
+    def of(cls, weights: str, template: str, sampling: SamplingParameters, sampling_seed: int) -> Self:
         """The setting of an engine's weights, a template and sampling parameters."""
         return cls(
             weights, template, sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop, sampling_seed

@@ -5,8 +5,6 @@ the pool and enter neither a data set nor a pass rate. VRT(n) is trials 0..n-1. 
 correct) alone; texts are read when a data set is written, and only those that enter it.
 """
 
-from __future__ import annotations
-
 import random
 from bisect import bisect_left
 from collections import Counter

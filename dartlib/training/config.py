@@ -1,7 +1,5 @@
 """What a training run is asked to do, and what it reports. Nothing here loads torch."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

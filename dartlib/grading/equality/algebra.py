@@ -6,8 +6,6 @@ that many equal answers become the same tuple. They never build a number of more
 and factorials stay as written and can only be compared by structure.
 """
 
-from __future__ import annotations
-
 import cmath
 import math
 from collections.abc import Iterable, Mapping

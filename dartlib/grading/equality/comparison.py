@@ -19,8 +19,6 @@ data: in doubt, the answers differ. The rules, in the order in which they are tr
 * sentences: the number that one states (``equality.sentences``).
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from fractions import Fraction
