@@ -1,7 +1,7 @@
 """How often to ask: difficulty, allocation, stopping, and the data sets cut from one pool."""
 
 from dartlib.synthesis.allocation import power_quotas, prop2diff_quotas, uniform_quotas
-from dartlib.synthesis.curation import curate, cut, match_dataset, read_prefixes, rows_of, with_originals
+from dartlib.synthesis.curation import curate, cut, match_dataset, read_prefixes, rows_of
 from dartlib.synthesis.datasets import write_dataset
 from dartlib.synthesis.difficulty import counts_of, fit_priors, measure_difficulty
 from dartlib.synthesis.options import SynthesisOptions
