@@ -11,7 +11,6 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from stub_engine import numbered_queries
 from stub_run import SETTINGS, make
 
 from dartlib.queries import Overlap
