@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartlib.records import RecordError, SftRow
+from dartlib.records import RecordError, SftRow, read_schema
 from dartlib.synthesis.allocation import prop2diff_quotas, uniform_quotas
 
 if TYPE_CHECKING:
@@ -67,10 +67,7 @@ def _read_info(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
 
 
 def _check(path: Path, columns: Sequence[str]) -> None:
-    try:
-        found = pq.read_schema(path).names
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RecordError(f"{path}: not a readable Parquet file ({error}): download it again") from None
+    found = read_schema(path).names
     for name in columns:
         if name not in found:
             raise RecordError(

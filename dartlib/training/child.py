@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoTokenizer
 
 from dartlib.leases import Lease, LeaseHeld
 from dartlib.records import RecordError
@@ -73,8 +74,6 @@ def fine_tune(job: Job) -> TrainingReport | None:
 
 
 def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(job.base_model, trust_remote_code=False)
     examples = _shared_examples(job, tokenizer)
     steps = plan_steps(examples.lengths, job.config)
