@@ -3,23 +3,20 @@
 The two are enough to compare models anywhere: no run folder, no model, no benchmark text is needed.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from dartlib.evaluation.scores import score_items
 from dartlib.files import text_digest, write_text_atomically
 from dartlib.grading import GradingPool
 from dartlib.queries import Overlap
 from dartlib.records import Item, Query, RecordError, read_table, to_table, write_records
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RESULT_VERSION = 1
 _FILE = "result.json"
