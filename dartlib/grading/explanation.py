@@ -1,7 +1,5 @@
 """Why an answer was judged as it was: what was read, in which form, and the rule that decided."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from dartlib.grading.equality.algebra import Node

@@ -4,9 +4,6 @@ A file needs a question and a reference answer per row; everything else is optio
 reported with file, line or row, field and the fix, before anything is sampled.
 """
 
-from __future__ import annotations
-
-import hashlib
 import json
 import math
 import re
@@ -17,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dartlib.boxes import reference_in
-from dartlib.files import find_path
+from dartlib.files import find_path, text_digest
 from dartlib.queries.catalogue import Source, get_source, load_catalogue
 from dartlib.queries.fields import QUERY_FIELDS, Cell, read_fields, read_level
 from dartlib.queries.hub import find_source
@@ -211,8 +208,7 @@ def _to_record(where: str, cells: Mapping[str, Cell], known: Source | None) -> d
 
 def _by_rules(known: Source, record: Mapping[str, Any], stated: str, several: bool) -> dict[str, Any]:
     """What the catalogue says about this row's level, answer type and tolerance."""
-    digest = hashlib.sha256(record["query"].encode()).hexdigest()[:16]
-    level = known.levels.get(digest) if record["level"] is None else record["level"]
+    level = known.levels.get(text_digest(record["query"], 16)) if record["level"] is None else record["level"]
     kind = known.answer_types.get(stated, "expression") if stated else record["answer_type"]
     tolerance = record["tolerance"]
     if tolerance is None and kind == "number":
