@@ -17,6 +17,9 @@ from dartlib.analysis.inputs import read_texts as read_texts
 from dartlib.analysis.inputs import read_training_logs as read_training_logs
 from dartlib.analysis.model_pools import grade_model_pool as grade_model_pool
 from dartlib.analysis.model_pools import solver_table as solver_table
+from dartlib.analysis.points import Point as Point
+from dartlib.analysis.points import points_of as points_of
+from dartlib.analysis.points import rows_of as rows_of
 from dartlib.analysis.prediction import rate_prediction_figure as rate_prediction_figure
 from dartlib.analysis.prediction import rate_prediction_table as rate_prediction_table
 from dartlib.analysis.prediction import vrt_prediction_figure as vrt_prediction_figure
