@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from dartlib.engines import endpoints, loop
 from dartlib.engines.models import resolve_model
 from dartlib.engines.protocol import Engine, EngineError
+from dartlib.engines.vllm_server import open_vllm
 
 
 @contextmanager
@@ -22,11 +24,12 @@ def open_engine(
 ) -> Iterator[Engine]:
     """Open ``engine`` for ``model`` for the length of a ``with`` block.
 
-    ``engine`` is ``"vllm"`` (a server child), ``"local"`` (transformers in this process), ``"auto"`` (vLLM if a
-    server starts and answers, else local, with a line saying why) or comma-separated addresses of
-    OpenAI-compatible servers, ``"http://host:port/v1"``. ``model`` is ``"embedded"``, a folder or a Hub id; for
-    servers it is the served name, or ``"auto"`` or ``"embedded"`` for the only one they have. ``api_key_variable``
-    is the name of the environment variable that holds the servers' key.
+    ``engine`` is ``"vllm"`` (a server child; vLLM's own options may follow, as in ``"vllm --tensor-parallel-size 2"``:
+    so it takes several GPUs, or serves copies with ``--data-parallel-size``), ``"local"`` (transformers in this
+    process), ``"auto"`` (vLLM if a server starts and answers, else local, with a line saying why) or comma-separated
+    addresses of OpenAI-compatible servers, ``"http://host:port/v1"``. ``model`` is ``"embedded"``, a folder or a Hub
+    id; for servers it is the served name, or ``"auto"`` or ``"embedded"`` for the only one they have.
+    ``api_key_variable`` is the name of the environment variable that holds the servers' key.
 
     Raises EngineError or ModelError, one line with the fix.
     """
@@ -37,8 +40,11 @@ def open_engine(
             yield stack.enter_context(_closing(opened))
         elif engine == "local":
             yield stack.enter_context(_open_local(resolve_model(model)))
-        elif engine in ("vllm", "auto"):
-            yield _enter_vllm(stack, resolve_model(model), log_folder, say, fall_back=engine == "auto")
+        elif engine == "auto":
+            yield _enter_vllm(stack, resolve_model(model), log_folder, say)
+        elif engine.split()[:1] == ["vllm"]:
+            server = open_vllm(resolve_model(model), log_folder=log_folder, options=shlex.split(engine)[1:], say=say)
+            yield stack.enter_context(server)
         else:
             raise EngineError(
                 f"engine {engine!r} is unknown: give auto, vllm, local, or a server's address (http://host:port/v1)",
@@ -46,16 +52,10 @@ def open_engine(
             )
 
 
-def _enter_vllm(
-    stack: ExitStack, model: Path, log_folder: Path, say: Callable[[str], None], *, fall_back: bool
-) -> Engine:
-    from dartlib.engines.vllm_server import open_vllm
-
+def _enter_vllm(stack: ExitStack, model: Path, log_folder: Path, say: Callable[[str], None]) -> Engine:
     try:
         return stack.enter_context(open_vllm(model, log_folder=log_folder, say=say))
     except EngineError as error:
-        if not fall_back:
-            raise
         say(f"engine auto: local transformers, which are slower, because {error}")
     return stack.enter_context(_open_local(model))
 
