@@ -14,7 +14,7 @@ from dartlib.files import RUNS
 from dartlib.leases import LeaseHeld
 from dartlib.pipeline.execution import scrub
 from dartlib.pipeline.notebooks import NotebookError
-from dartlib.pipeline.profiles import ProfileError, load_profile
+from dartlib.pipeline.profiles import REHEARSAL, ProfileError, load_profile, with_overrides
 from dartlib.pipeline.stages import run_folder
 from dartlib.records import RecordError
 
@@ -26,7 +26,13 @@ EXIT_DISK = 4
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. A wrong input is one line on stderr and code 2, never a traceback."""
     words = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(words)
+    own, passed = words, []
+    if "--" in words:
+        own, passed = words[: words.index("--")], list(words[words.index("--") + 1 :])
+    options, unknown = _parser().parse_known_args(own)
+    if unknown and options.command != "run" or passed and options.command != "run":
+        _parser().error(f"unrecognized arguments: {' '.join([*unknown, *passed])}")
+    options.passed = [*unknown, *passed]
     try:
         return _dispatch(options, scrub(shlex.join(["dartlib", *words])))
     except LeaseHeld as error:
@@ -76,13 +82,15 @@ def _dispatch(options: argparse.Namespace, command: str) -> int:
     if options.command == "compare":
         return _compare(options.results, options.unlike, options.paper)
     settings = [*options.set, *([f"engine={options.engine}"] if options.engine else [])]
+    variants = [*options.variant, *([REHEARSAL] if options.rehearse else [])]
+    profile = with_overrides(load_profile(options.profile), settings, variants)
     if options.command == "plan":
         from dartlib.pipeline.plan import show_plan
 
-        return show_plan(options.profile, run_name=options.run, runs=options.runs, settings=settings)
+        return show_plan(profile, run_name=options.run, runs=options.runs)
     from dartlib.pipeline.run import run_profile
 
-    return run_profile(options.profile, run_name=options.run, runs=options.runs, settings=settings, command=command)
+    return run_profile(profile, run_name=options.run, runs=options.runs, command=command, passed=options.passed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
 
     for name, text in (
-        ("run", "run every stage of a profile that is not complete"),
+        ("run", "run every stage of a profile that is not complete; other options, and all after --, are Snakemake's"),
         ("plan", "say which stages would run, and why"),
         ("status", "say what a run folder holds"),
     ):
@@ -107,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "status":
             continue
         command.add_argument("--engine", help="auto, vllm, local, or http://host:port/v1")
+        command.add_argument("--variant", action="append", default=[], metavar="NAME", help="one of the profile's own")
+        command.add_argument("--rehearse", action="store_true", help="the profile's variant rehearsal")
         command.add_argument(
             "--set",
             action="append",

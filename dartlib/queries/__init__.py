@@ -8,5 +8,5 @@ from dartlib.queries.files import read_rows
 from dartlib.queries.hub import data_folder, fetch_source, find_source, local_file, missing_columns, probe_source
 from dartlib.queries.joining import join_texts, normalise_text
 from dartlib.queries.ladder import LADDERS, build_ladder, canonical_key, ladder_table, ladder_version, worked_solution
-from dartlib.queries.sources import load_known_queries, load_queries, read_queries
+from dartlib.queries.sources import known_sets, load_known_queries, load_queries, read_queries
 from dartlib.queries.templates import CHAT, TEMPLATES, Template, get_template
