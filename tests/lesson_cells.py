@@ -65,15 +65,16 @@ def run_solution(name: str, number: int, **given: Any) -> Solved:
 def lint_opening(name: str) -> list[str]:
     """What the first cell of a lesson lacks: three aims, the time it takes, links to its neighbours."""
     opening = source_of(read_notebook(NOTEBOOKS / f"{name}.ipynb")["cells"][0])
-    parts = {word: re.search(rf"^\*\*{word}\*\*", opening, re.MULTILINE) for word in ("Aims", "Time")}
-    problems = [f"no **{word}**" for word, found in parts.items() if not found]
+    problems = [
+        f"no **{word}**"
+        for word in ("Aims", "Time", "Before / Next")
+        if not re.search(rf"^\*\*{word}\*\* ", opening, re.M)
+    ]
     aims = re.search(r"^\*\*Aims\*\*.*\n\n?((?:- .*\n)+)", opening, re.MULTILINE)
     if not aims or len(aims[1].splitlines()) != 3:
         problems.append("not three aims")
     if not re.search(r"^\*\*Time\*\*.*\bminutes?\b", opening, re.MULTILINE):
         problems.append("its time is not in minutes")
-    if not re.search(r"^(\*\*Before\*\*|\*\*Next\*\*)", opening, re.MULTILINE):
-        problems.append("no **Before** and **Next**")
     links = re.findall(r"\]\(([^)]+\.ipynb)\)", opening)
     return problems + [f"{link}: no such notebook" for link in links if not (NOTEBOOKS / link).is_file()]
 
