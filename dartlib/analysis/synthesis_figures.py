@@ -246,13 +246,15 @@ def synthesis_cost_figure(outcomes: pd.DataFrame, samples: pd.DataFrame) -> Figu
     axis_name = _axis_name(outcomes)
     n = outcomes["query_id"].nunique()
     figure, (left, right) = new_figure(f"Cost of synthesis ({n:,} queries)", 2, width=7.5)
-    for strategy in tables.strategies_of(outcomes):
+    for number, strategy in enumerate(tables.strategies_of(outcomes)):
         part = cost[cost["strategy"] == strategy]
         name = f"{display_name(strategy)}: {part['trials'].sum():,} trials"
-        draw_intervals(left, np.arange(len(part)), part, "mean", label=name, **look(strategy))
+        thin = {"linewidth": max(1.5, 5.5 - 2 * number), "markersize": max(5, 11 - 3 * number), "elinewidth": 1.5}
+        style = look(strategy, number) | thin  # where two coincide, the later one is seen on top of the earlier
+        draw_intervals(left, np.arange(len(part)), part, "mean", label=name, **style)
         curve = reached[reached["strategy"] == strategy] if len(reached) else reached
         if len(curve):
-            style = look(strategy) | {"label": display_name(strategy)}
+            style["label"] = display_name(strategy)
             draw_intervals(right, curve["cap"], curve, "achieving_ratio", scale=100, **style)
     first = cost[cost["strategy"] == cost["strategy"].iloc[0]]
     group_ticks(left, first["group"], first["queries"])
