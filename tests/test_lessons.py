@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from lesson_cells import lint_lesson, prose_of, run_cell, run_solution
+from lesson_cells import lint_lesson, lint_opening, prose_of, run_cell, run_solution
 
 from dartlib import analysis
 from dartlib.files import RUNS
@@ -24,6 +24,10 @@ REFERENCE = RUNS / "reference" / "02_synthesis"
 @pytest.mark.parametrize("name", LESSONS)
 def test_a_lesson_has_its_parts(name: str) -> None:
     assert lint_lesson(name, TESTS) == []
+
+
+def test_the_lab_opens_like_a_lesson() -> None:
+    assert lint_opening("06_planning_lab") == []
 
 
 def test_00_exercise_1_trials_that_cover_a_question() -> None:
