@@ -56,9 +56,20 @@ def solutions(name: str) -> dict[int, str]:
 
 def run_solution(name: str, number: int, **given: Any) -> Solved:
     """Run a solution as if in a cell: ``given`` are the notebook's names that it needs."""
+    return _run(solutions(name)[number], f"{name}, exercise {number}", given)
+
+
+def run_cell(name: str, holding: str, **given: Any) -> Solved:
+    """Run the one code cell that holds a text, for example ``"def dart_loop"``."""
+    cells = read_notebook(NOTEBOOKS / f"{name}.ipynb")["cells"]
+    (source,) = (source_of(cell) for cell in cells if cell["cell_type"] == "code" and holding in source_of(cell))
+    return _run(source, f"{name}, {holding}", given)
+
+
+def _run(source: str, where: str, given: Mapping[str, Any]) -> Solved:
     names, said = dict(given), io.StringIO()
     with redirect_stdout(said):
-        exec(compile(solutions(name)[number], f"{name}, exercise {number}", "exec"), names)  # noqa: S102 - committed code
+        exec(compile(source, where, "exec"), names)  # noqa: S102 - committed code
     return Solved(names, said.getvalue())
 
 
