@@ -3,6 +3,7 @@
 from dartlib.analysis.bias_figures import lengths_figure as lengths_figure
 from dartlib.analysis.bias_figures import response_share_figure as response_share_figure
 from dartlib.analysis.bias_figures import solvers_figure as solvers_figure
+from dartlib.analysis.composition import bias_in_words as bias_in_words
 from dartlib.analysis.composition import composition_table as composition_table
 from dartlib.analysis.composition import gini_band as gini_band
 from dartlib.analysis.composition import token_table as token_table

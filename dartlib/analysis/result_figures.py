@@ -52,12 +52,14 @@ def accuracy_by_level_figure(items: pd.DataFrame, source: str, title: str = "Acc
         places = np.array([groups.index(group) for group in part["group"]]) + step * (number - (len(models) - 1) / 2)
         style = look(model) | thin | {"elinewidth": 0.8 if crowded else 1.5, "label": names[model]}
         draw_intervals(axis, places, part, "accuracy", scale=100, **style)
+        none = (part["correct"] == 0).to_numpy()  # hollow, so that the bar is not read as the value
+        axis.plot(places[none], 0 * places[none], look(model)["marker"], color=look(model)["color"], mfc="white")
     if "all" in groups and len(groups) > 1:
         axis.axvspan(len(groups) - 1.5, len(groups) - 0.5, color="#EEEEEE", zorder=0)
     ticks = ["all levels" if group == "all" else group for group in groups]
     group_ticks(axis, ticks, [sizes[group] for group in groups])
     axis.set_xlim(-0.5, len(groups) - 0.5)
-    label(axis, "level (questions)", "accuracy (%), 95 % interval")
+    label(axis, "level (questions)", "accuracy (%); bar: what still fits (95 %)\nhollow: none right")
     axis.set_ylim(-2, 104)  # the same scale for every benchmark; a marker at 0 stays whole
     legend_below(figure, axis, 4)
     return figure

@@ -42,13 +42,17 @@ def _entity(match: re.Match[str]) -> str:
 
 
 def table_html(frame: pd.DataFrame, caption: str = "", limit: int = 400) -> str:
-    """A DataFrame as an HTML table with every cell escaped and cut at ``limit`` characters; numbers to 3 digits."""
+    """A DataFrame as an HTML table with every cell escaped and cut at ``limit`` characters; numbers to 3 digits.
+
+    A table wider than the page scrolls in a box of its own.
+    """
     head = "".join(f"<th>{escape(name)}</th>" for name in frame.columns)
     rows = []
     for row in frame.itertuples(index=False, name=None):
         rows.append("<tr>" + "".join(_cell(value, limit) for value in row) + "</tr>")
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    table = f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div style="overflow-x: auto">{table}</div>'
 
 
 def _cell(value: object, limit: int) -> str:
