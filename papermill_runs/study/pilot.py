@@ -151,7 +151,8 @@ def graded_answers(
     times faster on a crowded machine than the ``local`` engine, which computes in fp32.
     """
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).eval().to(device)
     prompt, stop = get_template(template).render, get_template(template).stop
     groups: dict[int, list[tuple[Query, list[int]]]] = defaultdict(list)
     for query in queries:
@@ -178,7 +179,7 @@ def answer(
     temperature: float,
 ) -> list[tuple[str, str, int]]:
     """Text, finish reason and number of new tokens of answers to prompts of one length."""
-    ids = torch.tensor(prompts)
+    ids = torch.tensor(prompts, device=model.device)
     drawing = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
     output = model.generate(
         input_ids=ids,
