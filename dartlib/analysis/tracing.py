@@ -27,17 +27,16 @@ def show_figure(figure: str, label: str = "", run: str = "", samples: int = 3) -
     """
     sidecar, run_folder = _find_figure(figure, run)
     points = points_of(sidecar)
-    told = json.loads(sidecar.read_bytes())
-    print(escape(f"{sidecar.stem}: {told.get('caption', '')}", "terminal"))
-    if not label:
+    chosen = _chosen(points, label) if label else None
+    print(escape(f"{sidecar.stem}: {json.loads(sidecar.read_bytes()).get('caption', '')}", "terminal"))
+    if chosen is None:
         for point in points:
             rows = f"{point.n:,} rows of {point.file}" if point.n is not None else "no rows of a run"
             print(escape(f"  {point.label:<40} {_value(point):<32} {rows}", "terminal"))
         return 0
-    point = _chosen(points, label)
-    print(*(escape(line, "terminal") for line in described(sidecar, point, run_folder)), sep="\n")
-    if point.file:
-        frame, total = samples_of(run_folder, point, samples)
+    print(*(escape(line, "terminal") for line in described(sidecar, chosen, run_folder)), sep="\n")
+    if chosen.file:
+        frame, total = samples_of(run_folder, chosen, samples)
         print(f"{len(frame)} of its {total:,} samples, picked by a hash:")
         for row in frame.to_dict("records"):
             print(*(f"    {name}: {_short(value)}" for name, value in row.items()), "", sep="\n")
@@ -124,7 +123,7 @@ def _find_figure(figure: str, run: str) -> tuple[Path, Path]:
     sidecar = named / "figures" / f"{figure}.json"
     if not sidecar.is_file():
         found = [path.stem for path in sidecar.parent.glob("*.json")]
-        raise RecordError(f"{named.name} has no figure {figure!r}: {did_you_mean(figure, found)}")
+        raise RecordError(f"{sidecar.parent}: no figure {figure!r}; {did_you_mean(figure, found)}")
     return sidecar, _home(sidecar)
 
 
