@@ -8,6 +8,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 PROFILE ?= smoke
 RUN_OPTIONS ?=
+LAB_OPTIONS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --log $(VENV)/pip.log install --progress-bar off
 # A stamp is touched last, so that a failed install leaves none and the next call starts over.
@@ -57,8 +58,8 @@ test: $(TESTING) model  ## all tests but test-slow and those that need a GPU or 
 test-slow: $(TESTING) model  ## kill -9 of real vLLM runs, many minutes
 	@$(BIN)/python -m pytest -m endurance -rs -s $(PYTEST_OPTIONS)
 
-lab: env  ## JupyterLab on the notebooks
-	@JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
+lab: env  ## JupyterLab on the notebooks (LAB_OPTIONS="--port 9999 --no-browser")
+	@JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $$([ "$$(id -u)" != 0 ] || echo --allow-root) $(LAB_OPTIONS)
 
 lint: $(TESTING)  ## ruff, mypy, import rules, stripped notebooks
 	@PATH="$(abspath $(BIN)):$$PATH"; ruff check . && ruff format --check . && mypy && lint-imports && python tests/notebook_rules.py
