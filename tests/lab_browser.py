@@ -33,7 +33,7 @@ _SETTINGS = {  # nothing is saved back into a committed notebook, and all cells 
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false"},
 }
-_PANEL = "const panel = jupyterapp.shell.currentWidget;"
+_PANEL = "const panel = [...jupyterapp.shell.widgets('main')].find(one => one.content?.model?.cells);"
 _OUTPUTS = "[...panel.content.model.cells].flatMap(cell => cell.type === 'code' ? cell.outputs.toJSON() : [])"
 _SLIDER = "document.querySelector('.widget-slider .noUi-handle')"
 _INTERACT = "document.querySelector('.widget-interact:has(.noUi-handle)')"
@@ -116,9 +116,10 @@ class Page:
 
     def open(self, address: str) -> None:
         """Go to a notebook in JupyterLab and wait for its kernel."""
+        self.send("Emulation.setFocusEmulationEnabled", enabled=True)
         self.send("Page.navigate", url=address)
-        ready = "const app = window.jupyterapp; const panel = app && app.shell.currentWidget; return !!(panel"
-        ready += " && panel.sessionContext && panel.sessionContext.session?.kernel?.status === 'idle')"
+        ready = f"if (!window.jupyterapp) return false; {_PANEL} if (panel) jupyterapp.shell.activateById(panel.id);"
+        ready += "return !!panel && panel.sessionContext.session?.kernel?.status === 'idle'"
         wait_for("a notebook with an idle kernel", lambda: self.ask(ready), 240)
 
     def run_all(self) -> list[dict[str, Any]]:
