@@ -8,6 +8,9 @@ PYTHON ?= python3.11
 VENV ?= .venv
 PROFILE ?= smoke
 RUN_OPTIONS ?=
+# GPU=1 takes the lock with torch's and vLLM's CUDA builds instead of the two for a CPU.
+GPU ?=
+LOCKS := $(if $(GPU),locks/gpu.txt,locks/torch.txt locks/cpu.txt)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --log $(VENV)/pip.log install --progress-bar off
 # A stamp is touched last, so that a failed install leaves none and the next call starts over.
@@ -15,21 +18,20 @@ RUNTIME := $(VENV)/.runtime-installed
 PACKAGE := $(VENV)/.package-installed
 TESTING := $(VENV)/.test-installed
 
-.PHONY: help env model reproduce test test-slow lab lint bench bench-name clean
+.PHONY: help env model reproduce test test-slow test-cluster lab lint bench bench-name clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-$(RUNTIME): locks/torch.txt locks/cpu.txt
+$(RUNTIME): $(LOCKS)
 	@if [ -e $(VENV) ] && [ ! -e $(VENV)/.dartlib ]; then echo "$(VENV) was not made by this Makefile: move it away or set VENV" >&2; exit 2; fi
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11, which the locks are made for: set PYTHON" >&2; exit 2; }
 	@start=$$(date +%s); \
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && touch $(VENV)/.dartlib && \
-	echo "environment: torch (1 of 2; about 5 minutes in all, log in $(VENV)/pip.log)" && \
-	$(PIP) -q -r locks/torch.txt && \
-	echo "environment: everything else (2 of 2)" && \
-	$(PIP) -q --no-deps -r locks/cpu.txt && \
+	echo "environment: from $(LOCKS) (about 5 minutes, log in $(VENV)/pip.log)" && \
+	$(if $(GPU),,$(PIP) -q -r locks/torch.txt && )\
+	$(PIP) -q --no-deps -r $(lastword $(LOCKS)) && \
 	touch $@ && \
 	echo "environment: $$(( $$(date +%s) - start )) s, $$(du -sh $(VENV) | cut -f1) on disk, $$(.ci/downloaded.awk $(VENV)/pip.log) of packages"
 
@@ -42,7 +44,7 @@ $(TESTING): $(PACKAGE) locks/test.txt
 	@$(PIP) -q --no-deps -r locks/test.txt
 	@touch $@
 
-env: $(PACKAGE)  ## the environment in .venv, from the locks
+env: $(PACKAGE)  ## the environment in .venv, from the locks (GPU=1: with CUDA builds, not tried here)
 
 model: env  ## the embedded model, in the cache (98 MB once)
 	@$(BIN)/python -m dartlib.engines
@@ -52,10 +54,13 @@ reproduce: model  ## the whole study (PROFILE=smoke), figures included
 
 test: $(TESTING) model  ## all tests but test-slow and those that need a GPU or the network
 	@if [ -z "$${DARTLIB_TEST_DATA:-}" ] && [ -d ../shared/data ]; then export DARTLIB_TEST_DATA="$$(cd ../shared/data && pwd)"; fi; \
-	$(BIN)/python -m pytest -m "not endurance and not gpu and not network" -rs $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m "not endurance and not cluster and not gpu and not network" -rsfE --tb=short --durations=15 $(PYTEST_OPTIONS)
 
 test-slow: $(TESTING) model  ## kill -9 of real vLLM runs, many minutes
 	@$(BIN)/python -m pytest -m endurance -rs -s $(PYTEST_OPTIONS)
+
+test-cluster: $(TESTING)  ## a toy run through the Slurm of this machine, killed, cancelled, out of time
+	@$(BIN)/python -m pytest -m cluster -rs $(PYTEST_OPTIONS) tests/test_cluster.py
 
 lab: env  ## JupyterLab on the notebooks
 	@JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb

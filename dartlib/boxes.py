@@ -5,8 +5,6 @@ x=\\boxed{3}`` is ``x=2, x=3``, right for ``2,3`` and wrong for ``3``); an exact
 one as well. What starts a new thought ("so", "then", "the total is") starts a new answer: there the last box counts.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import NamedTuple

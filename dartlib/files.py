@@ -3,12 +3,12 @@
 What this module does not do: it knows no record and no room, and of run folders only which was completed last.
 """
 
-from __future__ import annotations
-
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,6 +60,11 @@ def _in_newest_run(path: Path, log: Callable[[str], None]) -> Path:
     finished_last, run = max(runs.items())
     log(f"run: {run.relative_to(REPOSITORY)}, the newest complete one (finished {finished_last})")
     return run / path
+
+
+def short_temporary_folder() -> str:
+    """Where Unix sockets go: their paths hold 107 bytes, so that a long TMPDIR cannot be used."""
+    return tempfile.gettempdir() if len(tempfile.gettempdir()) < 70 else "/tmp"
 
 
 def write_table_atomically(path: Path, table: pa.Table) -> None:
@@ -128,15 +133,33 @@ def content_digest(path: Path) -> str:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         listed = [f"{file.relative_to(path).as_posix()} {content_digest(file)}" for file in files]
-        return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+        return text_digest("\n".join(listed))
     state = path.stat()
     if state.st_size < _QUICKLY_READ:
         return sha256_of(path)
     identity = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
-    kept = cache_folder() / "digests" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    kept = cache_folder() / "digests" / text_digest(identity, 32)
     if not kept.exists():
         write_text_atomically(kept, sha256_of(path))
     return kept.read_text(encoding="utf-8")
+
+
+def text_digest(text: str, digits: int = 64) -> str:
+    """The first ``digits`` of a text's sha256, in hex."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, for a message of one line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on ``path``; the kernel frees it if we die."""
+    with open(path, "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def sha256_of(path: Path) -> str:

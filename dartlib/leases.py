@@ -1,10 +1,8 @@
 """One coordinator per folder: a lock the system frees when its holder dies, plus a heartbeat for other machines.
 
-The lock file is held with ``flock``; on file systems where that does not reach other machines, a heartbeat
-younger than a minute from another host also refuses. What this module does not do: it never breaks a lease.
+The lock file is held with ``flock``; on file systems where that does not reach other machines, a heartbeat from
+another host that goes on within a minute also refuses. What this module does not do: it never breaks a lease.
 """
-
-from __future__ import annotations
 
 import fcntl
 import json
@@ -14,7 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -69,12 +67,10 @@ class Lease:
         self._handle.truncate()
         self._handle.close()
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def _read_holder(self) -> dict[str, object]:
@@ -86,10 +82,17 @@ class Lease:
         return holder if isinstance(holder, dict) else {}
 
     def _refuse_live_holder_elsewhere(self) -> None:
-        holder = self._read_holder()
-        age = time.time() - self._path.stat().st_mtime
-        if holder and holder.get("host") != socket.gethostname() and age < STALE_SECONDS:
-            raise LeaseHeld
+        """A holder on another machine lives if its heart beats while we look: clocks of machines differ."""
+        holder, beat = self._read_holder(), self._path.stat().st_mtime_ns
+        deadline = time.monotonic() + STALE_SECONDS
+        if not holder or holder.get("host") == socket.gethostname():
+            return
+        print(f"{self._path.parent}: was held on {holder.get('host')}; looking if that one lives", file=sys.stderr)
+        while time.monotonic() < deadline:
+            time.sleep(min(1.0, STALE_SECONDS / 10))
+            with open(self._path, "rb") as again:  # opened anew: file systems of networks cache what is open
+                if os.fstat(again.fileno()).st_mtime_ns != beat and again.read(1):
+                    raise LeaseHeld
 
     def _beat(self) -> None:
         self._handle.seek(0)

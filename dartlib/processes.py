@@ -7,8 +7,6 @@ started: TERM, a short grace, KILL. It is a child subreaper, so descendants that
 (as torchrun's workers do) are found too. Linux only.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os
@@ -21,8 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 GRACE_SECONDS = 2.0  # between TERM and KILL when the parent died: all is over well within 5 s
 HEADLESS_MARK = "DARTLIB_STAGE_MARK"  # `dartlib run` sets it for all that a notebook starts: nobody watches those
@@ -80,12 +78,10 @@ class ChildProcess:
                     os.killpg(self.pid, signal.SIGKILL)
         return code if code >= 0 else 128 - code
 
-    def __enter__(self) -> ChildProcess:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

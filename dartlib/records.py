@@ -7,7 +7,6 @@ What this module does not do: it knows nothing of models, grading or run folders
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartlib.files import replacing, write_table_atomically, write_text_atomically
+from dartlib.files import first_line, replacing, text_digest, write_table_atomically, write_text_atomically
 
 
 class RecordError(ValueError):
@@ -57,7 +56,7 @@ class Counts(NamedTuple):
 
 def response_hash(response: str) -> str:
     """12 hex digits that tell one response from another."""
-    return hashlib.sha256(response.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return text_digest(response, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +245,7 @@ def schema_of(record: type) -> pa.Schema:
 
 def make_query_id(source: str, version: str, query: str, occurrence: int = 0) -> str:
     """16 hex digits from source, its version, the stripped text and the occurrence number among equal texts."""
-    text = "\x00".join([source, version, query.strip(), str(occurrence)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return text_digest("\x00".join([source, version, query.strip(), str(occurrence)]), 16)
 
 
 def make_queries(rows: Iterable[Mapping[str, Any]], *, source: str, version: str) -> list[Query]:
@@ -307,10 +305,8 @@ def read_schema(path: Path) -> pa.Schema:
     except FileNotFoundError:
         raise RecordError(f"{path}: no such file") from None
     except (pa.ArrowInvalid, OSError) as error:
-        why = str(error).partition("\n")[0]
-        raise RecordError(
-            f"{path}: not a readable Parquet file, perhaps cut short ({why}): write or fetch it again"
-        ) from None
+        why = f"not a readable Parquet file, perhaps cut short ({first_line(error)})"
+        raise RecordError(f"{path}: {why}: write or fetch it again") from None
 
 
 def check_columns(path: Path, record: type[RecordType], columns: Sequence[str] | None = None) -> list[str]:

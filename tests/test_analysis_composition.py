@@ -130,4 +130,23 @@ def test_figures_draw_sets_side_by_side_with_published_panels(tmp_path: Path) ->
     solvers = analysis.solvers_figure(analysis.solver_table(tmp_path / "pool.parquet"))
     assert [text.get_text() for text in solvers.axes[1].texts] == ["1", "1", "1"]
     ranks = analysis.responses_by_rank_figure(both, None, load_published("responses_by_rank"))
-    assert len(ranks.axes) == 2 and len(ranks.axes[1].lines) == 3
+    assert len(ranks.axes) == 3 and len(ranks.axes[-1].lines) == 3  # a panel per set, and the published one
+
+
+def test_what_a_figure_shows_is_said_in_computed_words() -> None:
+    """Uniform: quotas of 4; level 1 is met, level 2 lacks 1 of 4, level 3 has none of its 8."""
+    uniform = {"strategy": "uniform", "level": [1, 2, 3, 3], "n_correct": [4, 3, 0, 0], "quota": 4, "status": "cap"}
+    vrt = {"strategy": "vrt", "level": [1, 2, 3, 3], "n_correct": [2, 7, 1, 0], "quota": np.nan, "status": "drawn"}
+    frame = pd.concat([pd.DataFrame(part).assign(query_id=list("abcd")) for part in (vrt, uniform)])
+    assert analysis.bias_in_words(frame).splitlines() == [
+        "vrt: 2 responses per query at level 1, 0.5 at 3 (goes up and down)",
+        "uniform: 4 responses per query at level 1, 0 at 3 (falls); 9 of 16 wanted are missing, 89% of them at level 3",
+    ]
+    whole = pd.DataFrame(vrt).assign(query_id=list("abcd"), level=np.nan, fail_rate=np.nan)
+    assert analysis.bias_in_words(whole) == "vrt: 2.5 responses per query"
+
+
+def test_queries_of_equal_difficulty_share_their_rank() -> None:
+    frame = outcomes().assign(fail_rate=[0.5, 1.0, 0.5, 0.25])
+    table = analysis.rank_table(frame).set_index("query_id")
+    assert table["tied_rank"].to_dict() == {"a": 2.5, "b": 1.0, "c": 2.5, "d": 4.0}

@@ -30,12 +30,11 @@ pytestmark = [pytest.mark.chain, pytest.mark.timeout(2400)]
 
 
 def dartlib(runs: Path) -> tuple[subprocess.CompletedProcess[str], float]:
-    """Run the smoke profile; returns the process and its seconds. Its output is shown when a test fails."""
+    """Run the smoke profile; returns the process and its seconds."""
     started = time.monotonic()
     command = [sys.executable, "-m", "dartlib.pipeline.cli", "run", "smoke", "--runs", str(runs)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-    print(done.stdout, done.stderr)
     return done, time.monotonic() - started
 
 
@@ -44,8 +43,16 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     done, seconds = dartlib(runs)
     print(f"smoke chain: {seconds:.0f} s")
-    assert done.returncode == 0
+    assert done.returncode == 0, failures(runs / "smoke", done)
     return runs / "smoke"
+
+
+def failures(folder: Path, done: subprocess.CompletedProcess[str]) -> str:
+    """What went wrong, short enough to be read at the end of a log: each stage's failure, the last lines of its log."""
+    found = [f"exit code {done.returncode}; the run's last lines:\n{(done.stdout + done.stderr)[-1500:]}"]
+    for record in sorted(folder.rglob("failure.json")):
+        found.append(f"{record.parent.name}: {record.read_text()}\n{(record.parent / 'log.txt').read_text()[-1500:]}")
+    return "\n".join(found)
 
 
 def test_every_stage_is_complete(smoke: Path) -> None:

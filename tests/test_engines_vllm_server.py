@@ -22,7 +22,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(vllm_server.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "sockets"))
     (tmp_path / "sockets").mkdir()
-    monkeypatch.setattr(vllm_server, "_short_temporary_folder", lambda: str(tmp_path / "sockets"))
+    monkeypatch.setattr(vllm_server, "short_temporary_folder", lambda: str(tmp_path / "sockets"))
     return str(folder)
 
 
@@ -92,6 +92,29 @@ def test_the_command_opens_no_port_and_carries_no_key(model: str, tmp_path: Path
     assert not {"--port", "--host", "--api-key"} & set(command)
     assert command[command.index("--max-model-len") + 1] == "512"
     assert command[command.index("--generation-config") + 1] == "vllm"
+
+
+def test_vllms_own_options_come_last_and_each_copy_takes_its_share_of_requests(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an option given twice vLLM takes the last one."""
+    seen: dict[str, object] = {}
+
+    async def connect(addresses: object, **options: object) -> object:
+        seen.update(options)
+        raise EngineError("far enough")
+
+    monkeypatch.setattr(vllm_server.endpoints, "connect", connect)
+    monkeypatch.setattr(vllm_server, "_wait_until_healthy", lambda *_: None)
+    command = 'echo "$@" >&2; sleep 60'
+    given = vllm_server._command
+    monkeypatch.setattr(vllm_server, "_command", lambda *them: ["sh", "-c", command, "sh", *given(*them)])
+    expected = {"vllm": 256, "vllm --data-parallel-size 2": 512, "vllm -dp 4 --max-model-len 99": 1024}
+    for engine, slots in expected.items():
+        with pytest.raises(EngineError, match="far enough"), open_engine(engine, model, log_folder=tmp_path):
+            pass
+        assert seen["slots"] == slots
+    assert given(Path(model), tmp_path / "socket", ["--max-model-len", "99"])[-2:] == ["--max-model-len", "99"]
 
 
 def test_a_job_runners_thread_limits_do_not_reach_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import verifier_card_hard as hard
+from grading_in_process import answers_equal
 from verifier_card import GRADERS, STRATA, TABLE, card_table, read_rows, weighted_share, weights
 
-from dartlib.grading import GradingPool, answers_equal
+from dartlib.grading import GradingPool
 from dartlib.records import Query, Verdict
 from dartlib.synthesis import MEASURED_VERIFIER
 

@@ -9,12 +9,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from grading_in_process import answers_equal, grade_response
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dartlib.grading import answers_equal, explain, extract_answer, grade_response
+from dartlib.grading import explain, extract_answer
 from dartlib.grading.equality import algebra
-from dartlib.grading.equality.comparison import compare_fast, exceeded_limit
+from dartlib.grading.equality.comparison import Pair, compare_fast, exceeded_limit
 from dartlib.grading.equality.notation import normalise
 from dartlib.grading.equality.parsing import read_answer
 from dartlib.grading.equality.parsing_tokens import Unreadable
@@ -109,7 +110,7 @@ def test_case_table_is_large_and_two_sided() -> None:
 
 def test_two_end_points_are_a_list_only_where_the_item_is_one() -> None:
     for answer_type, equal in (("tuple", True), ("interval", False), ("number", False)):
-        decided = compare_fast(gold="[1, 6]", pred="1, 6", answer_type=answer_type)
+        decided = compare_fast(Pair(gold="[1, 6]", pred="1, 6", answer_type=answer_type))
         assert decided is not None and decided.equal is equal
 
 
@@ -135,7 +136,7 @@ def test_decimal_precision_belongs_to_the_reference() -> None:
     ],
 )
 def test_limits_come_before_any_parsing(text: str, limit: str) -> None:
-    decided = compare_fast(gold="x", pred=text)
+    decided = compare_fast(Pair(gold="x", pred=text))
     assert decided is not None and not decided.equal and decided.reason == f"limit:{limit}"
 
 
@@ -158,7 +159,7 @@ def test_a_number_equals_itself_in_other_notations(value: int) -> None:
         f"{3 * value}/3",
         f"\\${value}",
     ):
-        decided = compare_fast(gold=str(value), pred=text)
+        decided = compare_fast(Pair(gold=str(value), pred=text))
         assert decided is not None and decided.equal, text
 
 
@@ -169,7 +170,7 @@ def test_one_changed_digit_is_never_equal(value: int, data: st.DataObject) -> No
     digit = data.draw(st.sampled_from([d for d in "0123456789" if d != digits[place]]))
     changed = f"{'-' if value < 0 else ''}{digits[:place]}{digit}{digits[place + 1 :]}"
     for text in (changed, f"{int(changed):,}", f"{changed}.0"):
-        decided = compare_fast(gold=str(value), pred=text)
+        decided = compare_fast(Pair(gold=str(value), pred=text))
         assert decided is not None and not decided.equal
 
 
@@ -188,7 +189,7 @@ def test_one_changed_digit_of_a_decimal_is_never_equal(value: object, data: st.D
     digit = data.draw(st.sampled_from([d for d in "0123456789" if d != text[place]]))
     changed = f"{text[:place]}{digit}{text[place + 1 :]}"
     assume(abs(Fraction(text) - Fraction(changed)) > Fraction(1, 10**6) * abs(Fraction(text)))
-    decided = compare_fast(gold=text, pred=changed)
+    decided = compare_fast(Pair(gold=text, pred=changed))
     assert decided is not None and not decided.equal
 
 
@@ -204,8 +205,8 @@ def test_extraction_survives_the_text_around_it(before: str, after: str, value: 
 
 @given(st.text(max_size=400))
 def test_reading_hostile_text_never_fails(text: str) -> None:
-    compare_fast(gold=text, pred="1")
-    same = compare_fast(gold=text, pred=text)
+    compare_fast(Pair(gold=text, pred="1"))
+    same = compare_fast(Pair(gold=text, pred=text))
     assert same is not None and same.equal == bool(normalise(text))
 
 
@@ -220,14 +221,14 @@ def test_reading_formulas_never_fails(text: str) -> None:
         read_answer(normalise(text))
     except Unreadable:
         pass
-    compare_fast(gold="5", pred=text)
+    compare_fast(Pair(gold="5", pred=text))
 
 
 def test_long_equal_texts_are_equal_up_to_4000_characters() -> None:
     text = "x+" * 1999 + "y"
-    longest = compare_fast(gold=text + "z", pred=text + "z")
+    longest = compare_fast(Pair(gold=text + "z", pred=text + "z"))
     assert longest is not None and longest.equal and longest.reason == "string"
-    beyond = compare_fast(gold=text + "zz", pred=text + "zz")
+    beyond = compare_fast(Pair(gold=text + "zz", pred=text + "zz"))
     assert beyond is not None and (beyond.equal, beyond.reason) == (False, "limit:length")
 
 

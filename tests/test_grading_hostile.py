@@ -16,7 +16,7 @@ from sympy.parsing import sympy_parser
 
 from dartlib.grading import GradingPool
 from dartlib.grading.equality import symbolic
-from dartlib.grading.equality.comparison import compare_fast, compare_symbolic
+from dartlib.grading.equality.comparison import Pair, compare_fast, compare_symbolic
 from dartlib.grading.explanation import RULES
 from dartlib.records import Query, Verdict
 
@@ -59,8 +59,8 @@ def test_nothing_but_numbers_and_short_latex_reaches_a_parser(monkeypatch: pytes
     monkeypatch.setattr(math_verify, "parse", lambda text, **_: parsed.append(text) or [])
     for gold in GOLDS:
         for answer in hostile_answers():
-            if compare_fast(gold=gold, pred=answer) is None:
-                compare_symbolic(gold=gold, pred=answer)
+            if compare_fast(Pair(gold=gold, pred=answer)) is None:
+                compare_symbolic(Pair(gold=gold, pred=answer))
     assert len(parsed) > 10
     assert all(len(text) <= 302 for text in parsed)
     assert not [text for text in parsed if re.search(r"__[a-z]{3}|\bopen|import|eval|\d{8}", text)]

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from grading_in_process import grade_response
 
-from dartlib.grading import GRADER_VERSION, GradingError, GradingPool, grade_response
-from dartlib.grading.pool import Pair
+from dartlib.grading import GRADER_VERSION, GradingError, GradingPool
+from dartlib.grading.equality.comparison import Pair
 from dartlib.grading.verdicts import Graded
 from dartlib.records import Query, Verdict
 
@@ -82,7 +83,7 @@ def test_a_hang_costs_one_item(hang: str) -> None:
     with GradingPool(seconds_per_item=0.5) as pool:
         assert pool.grade_many([SLOW]) == [SLOW_GRADE]
         start = time.monotonic()
-        assert pool._workers[0].compare(Pair(hang, "9")) == (Verdict.TIMEOUT, "seconds")
+        assert pool._workers[0].compare([Pair(hang, "9")]) == [(Verdict.TIMEOUT, "seconds")]
         assert time.monotonic() - start < 10  # 0.5 s of CPU time; the rest allows for a busy machine
         assert pool.grade_many([SLOW]) == [SLOW_GRADE]
 
@@ -169,7 +170,7 @@ def test_close_leaves_no_process_and_ends_a_busy_worker_at_once() -> None:
 
     def hang() -> None:
         try:
-            pool._workers[0].compare(Pair("\\int 9^{9^{9^{9}}} dx", "9"))
+            pool._workers[0].compare([Pair("\\int 9^{9^{9^{9}}} dx", "9")])
         except GradingError as error:
             failed.append(error)
 
@@ -190,12 +191,12 @@ def test_workers_die_with_a_killed_parent(gold: str) -> None:
     code = f"""
 import psutil, threading, time
 from dartlib.grading import GradingPool
-from dartlib.grading.pool import Pair
+from dartlib.grading.equality.comparison import Pair
 pool = GradingPool(seconds_per_item=1)
 worker = pool._workers[0]
-worker.compare(Pair("\\\\sqrt{{8}}", "2"))
+worker.compare([Pair("\\\\sqrt{{8}}", "2")])
 print(psutil.Process().children()[0].pid, flush=True)
-threading.Thread(target=worker.compare, args=(Pair("{gold}", "2"),), daemon=True).start()
+threading.Thread(target=worker.compare, args=([Pair("{gold}", "2")],), daemon=True).start()
 time.sleep(60)
 """
     parent = subprocess.Popen([sys.executable, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_root())

@@ -25,7 +25,7 @@ def test_flipped_verdicts_are_listed_without_sampling(
     writer.flush()
     with monkeypatch.context() as older:  # a grader that found every answer wrong
         older.setattr(pool, "GRADER_VERSION", "0")
-        older.setattr(pool, "read_response", lambda **_: ("-", (Verdict.WRONG, "number")))
+        older.setattr(pool, "read_response", lambda *_, **__: ("-", (Verdict.WRONG, "number")))
         assert main(["regrade", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == ["regrading 6 of 6 rows", "none -> wrong: 6"]
     assert main(["regrade", str(tmp_path), "--diff"]) == 0

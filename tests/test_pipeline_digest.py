@@ -225,6 +225,20 @@ def test_content_of_named_files_folders_lists_and_known_sets(toy: Toy, monkeypat
     assert with_fetched(first, second) == first
 
 
+def test_several_known_sets_count_by_each_ones_file(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTLIB_DATA_DIR", str(toy.root))
+    both = "math-train:20,gsm8k-train"
+    assert content_of(both) == both, "neither is here"
+    (toy.root / "math-train.jsonl").write_text("one")
+    assert content_of(both) == both, "and so is fetched by the stage, which then counts both"
+    (toy.root / "gsm8k-train.jsonl").write_text("one")
+    first = content_of(both)
+    (toy.root / "gsm8k-train.jsonl").write_text("two")
+    second = content_of(both)
+    assert differences({"Q": first}, {"Q": second}) == [f"content of Q {both!r}"]
+    assert content_of("math-train:20") != content_of("math-train:21"), "another part"
+
+
 def test_an_edited_problem_file_reruns_what_reads_it(toy: Toy) -> None:
     """Named by one parameter of the synthesis, and in a list of the evaluation."""
     (toy.root / "own.jsonl").write_text("one")

@@ -99,6 +99,23 @@ def test_killed_kernel_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_kernel_that_does_not_start_is_a_failure_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "ipykernel_launcher.py").write_text("raise SystemExit(3)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    failure = failure_of(tmp_path, "x = 1")
+    assert (failure.kind, failure.exit_code, failure.cell) == ("dead kernel", EXIT_DEAD_KERNEL, None)
+    assert failure.error.startswith("the kernel did not start: Kernel died before replying")
+
+
+@pytest.mark.slow
+def test_kernels_speak_through_sockets_so_that_two_never_share_a_port(tmp_path: Path) -> None:
+    run(tmp_path, "from ipykernel.kernelapp import IPKernelApp\nassert IPKernelApp.instance().transport == 'ipc'")
+
+
+@pytest.mark.slow
 def test_timeout_names_the_cell_and_earlier_output_is_kept(tmp_path: Path) -> None:
     failure = failure_of(tmp_path, "print('before')", "import time; time.sleep(60)", minutes=0.05)
     assert (failure.kind, failure.exit_code, failure.cell) == ("timeout", EXIT_TIMEOUT, 6)

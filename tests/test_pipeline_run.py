@@ -213,6 +213,15 @@ def test_notebook_without_metrics_is_not_complete(tiny: TinyRepository) -> None:
 
 
 @pytest.mark.slow
+def test_a_fault_outside_of_the_notebook_is_told_with_its_stage(tiny: TinyRepository) -> None:
+    """Any error of ours or of a library; here metrics that are no JSON."""
+    tiny.write("00_start_here", "import pathlib\n(pathlib.Path(STAGE_FOLDER) / 'metrics.json').write_text('{')")
+    done = tiny.dartlib("run", "toy")
+    assert done.returncode == 1 and "FAILED 00_start_here: unexpected, exit code 1" in done.stderr
+    assert "FAILED: unexpected\nJSONDecodeError" in (tiny.run_folder / "00_start_here" / "log.txt").read_text()
+
+
+@pytest.mark.slow
 def test_kill_dash_nine_then_the_same_command_finishes(tiny: TinyRepository) -> None:
     server = "import subprocess\nsubprocess.Popen(['sleep', '300'], start_new_session=True)"
     tiny.write("03_training", server, "open(STAGE_FOLDER + '/begun', 'w').close()", BLOCK, last_cell("03_training"))
@@ -288,9 +297,11 @@ def test_bad_input_is_one_line_and_starts_nothing(tiny: TinyRepository, argument
 @pytest.mark.parametrize("command", ["run", "plan", "status"])
 def test_options_are_the_same_everywhere_and_never_guessed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """--ru is neither --run nor --runs; --run means the run's name wherever a run is meant."""
-    with pytest.raises(SystemExit) as caught:
-        cli.main([command, "smoke", "--ru", "x"])
-    assert caught.value.code == 2 and "unrecognized arguments: --ru x" in capsys.readouterr().err
+    try:
+        code = cli.main([command, "smoke", "--ru", "x"])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2 and "unrecognized arguments: --ru" in capsys.readouterr().err
     assert cli._parser().parse_args([command, "smoke", "--run", "x"]).run == "x"
 
 

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+from grading_in_process import grade_response
 
-from dartlib.grading import grade_response
 from dartlib.queries import (
     benchmark_names,
     benchmark_shots,

@@ -214,3 +214,26 @@ def test_a_reference_in_several_boxes_is_a_list_and_told(tmp_path: Path) -> None
     (query,) = read_queries(path, log=said.append)
     assert query.reference_answer == "4, 5"
     assert [line for line in said if "1 of 1 references are lists, stated in several boxes" in line]
+
+
+def test_several_known_sets_at_once_and_a_part_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTLIB_DATA_DIR", str(tmp_path))
+    gsm = [{"question": f"q{n}?", "answer": f"#### {n}"} for n in range(9)]
+    _write(tmp_path / "gsm8k-train.jsonl", gsm)
+    math = [{"problem": f"p{n}", "answer": str(n), "level": 2, "type": "x", "solution": ""} for n in range(5)]
+    _write(tmp_path / "math-train.jsonl", math)
+
+    def texts(source: str, seed: int = 1) -> list[str]:
+        return [
+            q.query for q in load_queries(source, split="train", queries_per_level=1, seed=seed, log=lambda _: None)
+        ]
+
+    every = [f"p{n}" for n in range(5)] + [f"q{n}?" for n in range(9)]
+    assert texts("math-train, gsm8k-train") == every
+    three = texts("math-train,gsm8k-train:3")
+    assert three[:5] == every[:5] and len(three) == 8 and set(three[5:]) < set(every[5:])
+    assert texts("gsm8k-train:3") == three[5:] and texts("gsm8k-train:3", seed=2) != three[5:]
+    assert set(texts("gsm8k-train:3")) < set(texts("gsm8k-train:4")), "a smaller part of the same draw"
+    for wrong in ("math-train,math-train", "math-train:x", "math-train,other"):
+        with pytest.raises(RecordError, match="not a known data set"):
+            texts(wrong)

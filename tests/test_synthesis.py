@@ -361,3 +361,13 @@ def test_the_committed_pool_gives_the_committed_data_sets(tmp_path: Path) -> Non
         assert [SftRow(**json.loads(line)) for line in kept.splitlines()] == read_records(
             tmp_path / "datasets" / f"{strategy}.parquet", SftRow
         )
+
+
+def test_a_strategy_has_its_name_in_every_table() -> None:
+    """Who adds one to STRATEGIES is told what is still to be written."""
+    from dartlib.analysis import style
+    from dartlib.records import STRATEGIES
+    from dartlib.synthesis import card, strategies
+
+    named = [strategies.SIZE_SETTINGS, card._HOW, style._NAMES, style._LOOKS]
+    assert all(set(STRATEGIES) <= set(table) for table in named)

@@ -11,12 +11,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from stub_engine import numbered_queries
 from stub_run import SETTINGS, make
 
 from dartlib.queries import Overlap
 from dartlib.records import QueryOutcome, SftRow, read_records
-from dartlib.synthesis import VerifierCard, curate, red_flag_table, red_flags, verifier, with_originals
+from dartlib.synthesis import VerifierCard, curate, red_flag_table, red_flags, verifier
 from dartlib.synthesis.card import CardTexts, data_card, front_page, size_category
 from dartlib.synthesis.datasets import Tally
 from dartlib.synthesis.red_flags import is_long, is_repetitive, lacks_reasoning
@@ -101,14 +100,6 @@ def test_red_flag_rates_by_level_with_intervals() -> None:
     # Wilson, 2 of 3: 0.2077 to 0.9385 (any statistics text)
     assert table.loc["1", "no_reasoning_low"] == pytest.approx(0.2077, abs=1e-4)
     assert table.loc["1", "no_reasoning_high"] == pytest.approx(0.9385, abs=1e-4)
-
-
-def test_original_solutions_stand_behind_the_rows_of_their_query() -> None:
-    queries = numbered_queries([0.5, 0.5])
-    rows = [SftRow(q.query, f"text {n}", q.query_id, n, "s", 1, 0.5, "vrt") for q in queries for n in (0, 1)]
-    found = with_originals(rows, queries, {queries[0].query_id: "by hand"})
-    assert [(row.response, row.trial, row.strategy) for row in found[:3]][2] == ("by hand", -1, "original")
-    assert [row for row in found if row.trial >= 0] == rows
 
 
 def outcome(correct: int, trials: int, fail_rate: float) -> QueryOutcome:

@@ -3,6 +3,7 @@
 from dartlib.analysis.bias_figures import lengths_figure as lengths_figure
 from dartlib.analysis.bias_figures import response_share_figure as response_share_figure
 from dartlib.analysis.bias_figures import solvers_figure as solvers_figure
+from dartlib.analysis.composition import bias_in_words as bias_in_words
 from dartlib.analysis.composition import composition_table as composition_table
 from dartlib.analysis.composition import gini_band as gini_band
 from dartlib.analysis.composition import token_table as token_table
@@ -17,6 +18,9 @@ from dartlib.analysis.inputs import read_texts as read_texts
 from dartlib.analysis.inputs import read_training_logs as read_training_logs
 from dartlib.analysis.model_pools import grade_model_pool as grade_model_pool
 from dartlib.analysis.model_pools import solver_table as solver_table
+from dartlib.analysis.points import Point as Point
+from dartlib.analysis.points import points_of as points_of
+from dartlib.analysis.points import rows_of as rows_of
 from dartlib.analysis.prediction import rate_prediction_figure as rate_prediction_figure
 from dartlib.analysis.prediction import rate_prediction_table as rate_prediction_table
 from dartlib.analysis.prediction import vrt_prediction_figure as vrt_prediction_figure
@@ -54,4 +58,6 @@ from dartlib.analysis.tables import rank_table as rank_table
 from dartlib.analysis.tables import verdict_table as verdict_table
 from dartlib.analysis.text import escape as escape
 from dartlib.analysis.text import table_html as table_html
+from dartlib.analysis.tracing import samples_of as samples_of
+from dartlib.analysis.tracing import show_point as show_point
 from dartlib.analysis.widgets import explore as explore

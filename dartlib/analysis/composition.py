@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dartlib.analysis.tables import difficulty_groups, strategies_of
+from dartlib.analysis.tables import bias_table, difficulty_groups, strategies_of
 from dartlib.statistics import bootstrap_interval, resampled_counts
 
 if TYPE_CHECKING:
@@ -55,6 +55,26 @@ def composition_table(outcomes: pd.DataFrame) -> pd.DataFrame:
             row["repeats"] = 1 - part["distinct"].sum() / counted if counted else np.nan
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def bias_in_words(outcomes: pd.DataFrame) -> str:
+    """What the figure of responses by group shows, one line per strategy, every word of it computed."""
+    table, axis_name = bias_table(outcomes), difficulty_groups(outcomes)[1]
+    lines = []
+    for strategy, part in table.groupby("strategy", sort=False):
+        means, missing = part["mean"], part["shortfall"] * part["queries"]
+        line = f"{strategy}: {means.iloc[0]:.3g} responses per query"
+        if len(part) > 1:
+            steps = means.diff().dropna()
+            way = "falls" if (steps <= 0).all() else "rises" if (steps >= 0).all() else "goes up and down"
+            line += f" at {axis_name} {part['group'].iloc[0]}, {means.iloc[-1]:.3g} at {part['group'].iloc[-1]} ({way})"
+        if missing.notna().any():
+            line += f"; {missing.sum():.0f} of {(part['quota'] * part['queries']).sum():.0f} wanted are missing"
+        if missing.sum() > 0 and len(part) > 1:
+            most = part["group"].iloc[missing.argmax()]
+            line += f", {missing.max() / missing.sum():.0%} of them at {axis_name} {most}"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def gini_band(counts: npt.ArrayLike) -> tuple[float, float]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from dartlib.analysis import tables
 from dartlib.analysis.inputs import AnalysisError
+from dartlib.analysis.points import SAMPLES, remember
 from dartlib.analysis.style import (
     BLUE,
     ORANGE,
@@ -102,7 +103,13 @@ def vrt_prediction_figure(samples: pd.DataFrame, trials: int) -> Figure:
     title = (
         f"VRT from pass rates alone: the first {trials // 2} of {trials} trials predict the rest ({queries:,} queries)"
     )
-    return _prediction_figure(table, title, f"responses per query ({n} trial{'s' if n > 1 else ''})")
+    figure = _prediction_figure(table, title, f"responses per query ({n} trial{'s' if n > 1 else ''})")
+    first, later = f"trial < {trials - n}", f"trial >= {trials - n} and trial < {trials}"
+    drawn = [("predicted", 1, first, trials - n), ("responses", 1, later, n)]
+    drawn += [("coverage_spread", 100, first, trials - n), ("coverage", 100, later, n)]
+    for column, scale, also, each in drawn:
+        remember(figure, table, column, "level", file=SAMPLES, also=also, each=each, scale=scale, note=column)
+    return figure
 
 
 def rate_prediction_figure(outcomes: pd.DataFrame, rates: pd.DataFrame, name: str) -> Figure:

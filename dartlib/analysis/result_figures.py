@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dartlib.analysis import tables
+from dartlib.analysis.points import ITEMS, SAMPLES, remember, remember_published
 from dartlib.analysis.style import (
     GREEN,
     GREY,
@@ -47,15 +48,18 @@ def accuracy_by_level_figure(items: pd.DataFrame, source: str, title: str = "Acc
     thin: dict[str, Any] = {"linestyle": "", "capsize": 0, "markersize": 4 if crowded else 6}
     for number, model in enumerate(models):
         part = table[table["model"] == model]
+        remember(figure, part, "accuracy", "level", file=f"{model}/{ITEMS}", scale=100)
         places = np.array([groups.index(group) for group in part["group"]]) + step * (number - (len(models) - 1) / 2)
         style = look(model) | thin | {"elinewidth": 0.8 if crowded else 1.5, "label": names[model]}
         draw_intervals(axis, places, part, "accuracy", scale=100, **style)
+        none = (part["correct"] == 0).to_numpy()  # hollow, so that the bar is not read as the value
+        axis.plot(places[none], 0 * places[none], look(model)["marker"], color=look(model)["color"], mfc="white")
     if "all" in groups and len(groups) > 1:
         axis.axvspan(len(groups) - 1.5, len(groups) - 0.5, color="#EEEEEE", zorder=0)
     ticks = ["all levels" if group == "all" else group for group in groups]
     group_ticks(axis, ticks, [sizes[group] for group in groups])
     axis.set_xlim(-0.5, len(groups) - 0.5)
-    label(axis, "level (questions)", "accuracy (%), 95 % interval")
+    label(axis, "level (questions)", "accuracy (%); bar: what still fits (95 %)\nhollow: none right")
     axis.set_ylim(-2, 104)  # the same scale for every benchmark; a marker at 0 stays whole
     legend_below(figure, axis, 4)
     return figure
@@ -70,6 +74,8 @@ def training_loss_figure(logs: pd.DataFrame) -> Figure:
     names = legend_names(list(dict.fromkeys(logs["run"])))
     for run, name in names.items():
         part, colour = logs[logs["run"] == run], look(run)["color"]
+        last = int(part["step"].max())  # a point per step would be too many
+        remember(figure, part.tail(1), "loss", file=f"{run}/training_log.jsonl", also=f"step == {last}")
         axis.plot(part["step"], part["loss"], color=colour, alpha=0.3, linewidth=0.8)
         smooth = part["loss"].rolling(max(1, len(part) // 20), min_periods=1, center=True).mean()
         axis.plot(part["step"], smooth, color=colour, linewidth=2, label=name)
@@ -84,6 +90,11 @@ def verdict_shares_figure(table: pd.DataFrame) -> Figure:
     stages = list(dict.fromkeys(table["stage"]))
     figure, (axis,) = new_figure("Verdicts by stage", width=7.0)
     figure.set_figheight(max(4.0, 1.4 + 0.42 * len(stages)))
+    for stage, part in table.rename(columns={"count": "queries"}).groupby("stage", sort=False):
+        told, failed = part[part["verdict"] != "error"], part[part["verdict"] == "error"]
+        file = SAMPLES if stage == "synthesis" else f"{stage}/{ITEMS}"
+        remember(figure, told, "share", file=file, each=1, scale=100)
+        remember(figure, failed, "share", scale=100)  # failed requests left no rows
     left = np.zeros(len(stages))
     for verdict, colour in _VERDICT_COLOURS.items():
         shares = table[table["verdict"] == verdict].set_index("stage")["share"][stages].to_numpy() * 100
@@ -107,6 +118,8 @@ def published_averages_figure(averages: pd.DataFrame, ranks: pd.DataFrame) -> Fi
     """The paper's figure 1 redrawn from its numbers: average accuracy (axis from zero) and responses by rank."""
     figure, (left, right) = new_figure("The paper's figure 1, redrawn from its published numbers", 2, width=8.0)
     bases, data = list(dict.fromkeys(averages["base_model"])), list(dict.fromkeys(averages["data"]))
+    remember_published(figure, averages)
+    remember_published(figure, ranks)
     colours = dict(zip(data, [SKY, PURPLE, *(look(name)["color"] for name in STRATEGIES)], strict=True))
     for number, name in enumerate(data):
         part = averages[averages["data"] == name].set_index("base_model")["value"][bases]
@@ -133,6 +146,7 @@ def published_scaling_figure(scaling: pd.DataFrame) -> Figure:
     figure, axes = new_figure(
         "The paper's figure 3, redrawn from values read off it", len(bases), share_y=True, width=8
     )
+    remember_published(figure, scaling)
     for axis, base in zip(axes, bases, strict=True):
         for strategy in STRATEGIES:
             part = scaling[(scaling["base_model"] == base) & (scaling["strategy"] == strategy)]
@@ -150,6 +164,7 @@ def published_scaling_figure(scaling: pd.DataFrame) -> Figure:
 def published_cost_figure(cost: pd.DataFrame) -> Figure:
     """The paper's figure 4 (3) and (4) redrawn: raw samples and achieving ratio against the cap, axes from zero."""
     figure, axes = new_figure("The paper's figure 4 (3), (4), redrawn from values read off it", 2, width=7.5)
+    remember_published(figure, cost)
     quantities = [("raw_samples", 1e-6, "raw samples (million)"), ("achieving_ratio", 1.0, "achieving ratio (%)")]
     for axis, (quantity, scale, name) in zip(axes, quantities, strict=True):
         part = cost[cost["quantity"] == quantity]

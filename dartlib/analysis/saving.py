@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dartlib.analysis.points import Point, located_points, point_rows
 from dartlib.files import sha256_of, write_bytes_atomically, write_text_atomically
 from dartlib.processes import STAGE_VARIABLE, git_state
 
@@ -29,17 +30,18 @@ def publish(
     notebook: str,
     inputs: Sequence[str | Path] = (),
     queries: int | None = None,
+    points: Sequence[Point] | None = None,
 ) -> None:
     """Save a figure in the ``figures`` folder of a run and show it in the notebook: none is saved unseen.
 
     Writes ``name``.png (160 dpi), .pdf and, last, .json, each whole or absent. ``inputs`` are the files drawn (none for
     published numbers and thought experiments), ``queries`` how many are drawn. The sidecar adds the figure's title,
-    run and stage (none where no run draws it), the commit, and per input its sha256 under its path in the run folder;
-    inputs from elsewhere appear by name alone, so that no machine's paths are committed. Raises FileNotFoundError for
-    a missing input.
+    run and stage (none where no run draws it), the commit, and per input its sha256 under its path in its run folder;
+    inputs of no run appear by name alone, so that no machine's paths are committed. It also holds the drawn
+    values: those that the figure carries (see `points`) and ``points``. Raises FileNotFoundError for a missing input.
     """
     stem, run_folder = folder / name, folder.parent.resolve()
-    paths = [Path(path).resolve() for path in inputs]
+    paths = {_name_in(run_folder, path): path for path in (Path(path).resolve() for path in inputs)}
     sidecar = {
         "caption": caption,
         "notebook": notebook,
@@ -47,7 +49,8 @@ def publish(
         "title": figure.get_suptitle() or " / ".join(axis.get_title() for axis in figure.axes),
         "run": run_folder.name,
         "stage": os.environ.get(STAGE_VARIABLE, ""),
-        "inputs": {_name_in(run_folder, path): sha256_of(path) for path in paths},
+        "inputs": {name: sha256_of(path) for name, path in paths.items()},
+        "points": point_rows(located_points(figure, points or (), paths)),
         "git_commit": git_state(Path(__file__).parent)[0],
     }
     for suffix in ("png", "pdf"):
@@ -82,4 +85,6 @@ def _render(figure: Figure, suffix: str, dpi: int = 160) -> bytes:
 
 
 def _name_in(folder: Path, path: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+    homes = [folder, *(parent for parent in path.parents if (parent / "run.json").is_file())]
+    home = next((home for home in homes if path.is_relative_to(home)), path.parent)
+    return path.relative_to(home).as_posix()

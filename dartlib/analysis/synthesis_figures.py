@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dartlib.analysis import tables
+from dartlib.analysis.points import OUTCOMES, SAMPLES, remember, remember_published
 from dartlib.analysis.style import (
     BLUE,
     GREY,
@@ -42,6 +43,7 @@ def responses_by_level_figure(outcomes: pd.DataFrame) -> Figure:
     table, axis_name = tables.bias_table(outcomes), _axis_name(outcomes)
     title = f"Responses per query{by_groups(axis_name)} ({outcomes['query_id'].nunique():,} queries)"
     figure, axes = new_figure(title, len(strategies), share_y=True, width=max(6.0, 2.7 * len(strategies)))
+    remember(figure, table, "mean", axis_name, file=OUTCOMES, each=1)
     line_at = 0
     for number, (axis, strategy) in enumerate(zip(axes, strategies, strict=True)):
         part = table[table["strategy"] == strategy]
@@ -76,39 +78,58 @@ def _draw_quota(axis: Axes, part: pd.DataFrame) -> None:
 def responses_by_rank_figure(
     outcomes: pd.DataFrame, samples: pd.DataFrame | None = None, published: pd.DataFrame | None = None
 ) -> Figure:
-    """Responses per query by difficulty rank, hardest first: one dot a query, the line a running median.
+    """Responses per query by difficulty rank, hardest first, a panel per strategy: one dot a query, a running median.
 
-    ``published`` (the table ``responses_by_rank``) adds a panel of its own: the paper's data (figure 1 right).
+    Queries of equal difficulty share the middle of their ranks. ``published`` (the table ``responses_by_rank``) adds a
+    panel: the paper's data (figure 1 right).
     """
-    table = tables.rank_table(outcomes, samples)
-    n = outcomes["query_id"].nunique()
+    table, n = tables.rank_table(outcomes, samples), outcomes["query_id"].nunique()
+    strategies = tables.strategies_of(outcomes)
+    panels = len(strategies) + (published is not None)
     title = f"Responses per query by difficulty rank ({n:,} queries)"
-    figure, (axis, *others) = new_figure(title, 1 if published is None else 2, width=6.0 if published is None else 9.0)
+    figure, axes = new_figure(title, panels, width=max(6.0, 2.7 * panels))
+    _remember_ranks(figure, table, outcomes)
     window, size = max(5, n // 20), 22 if n < 500 else 7
     known = bool(outcomes["fail_rate"].notna().any())
-    for number, strategy in enumerate(tables.strategies_of(outcomes)):
+    highest = 1.1 * max(1.0, table["responses"].max())
+    for number, (axis, strategy) in enumerate(zip(axes, strategies, strict=False)):
         part = table[table["strategy"] == strategy].sort_values("rank")
         style = look(strategy, number)
-        axis.scatter(part["rank"], part["responses"], s=size, alpha=0.35, linewidths=0, rasterized=n > 2000, **style)
-        name = display_name(strategy) + _rank_note(strategy, known, bool(part["held_out"].any()))
-        median = part["responses"].rolling(window, center=True, min_periods=1).median()
-        axis.plot(part["rank"], median, color=style["color"], linewidth=2, label=name)
+        dots: dict[str, Any] = {"s": size, "alpha": 0.35, "linewidths": 0, "rasterized": n > 2000, **style}
+        axis.scatter(part["tied_rank"], part["responses"], **dots, label="" if number else "one query")
+        median = (
+            part["responses"].rolling(window, center=True, min_periods=1).median().groupby(part["tied_rank"]).median()
+        )
+        name = "" if number else f"running median over {window} queries"
+        axis.plot(median.index, median, color="black", linewidth=1.5, label=name)
+        note = _rank_note(strategy, known, bool(part["held_out"].any()))
+        label(axis, "query rank (1 = hardest)", title=display_name(strategy) + note)
+        axis.set(xlim=(0, n + 1), ylim=(0, highest))
     order = "measured fail rate" if known else "own number of responses"
-    label(axis, f"query rank by {order} (1 = hardest)", "correct responses per query")
-    for other in others:
-        axis.set_title("measured here", fontsize=10)
-        _draw_published_ranks(other, published)
-    legend_below(figure, axis)
+    axes[0].set_ylabel(f"correct responses per query\n(ranked by {order})", fontsize=10)
+    if published is not None:
+        _draw_published_ranks(axes[-1], published)
+    legend_below(figure, axes[0])
     return figure
 
 
+def _remember_ranks(figure: Figure, ranks: pd.DataFrame, outcomes: pd.DataFrame) -> None:
+    """Of one dot a query, the mean per fail-rate bin."""
+    frame = ranks.merge(outcomes[["strategy", "query_id", "fail_rate"]], on=["strategy", "query_id"])
+    groups, axis_name = tables.difficulty_groups(frame)
+    means = frame.assign(group=groups).groupby(["strategy", "group"], observed=True)["responses"].agg(["mean", "size"])
+    table = means.reset_index().rename(columns={"size": "queries"})
+    remember(figure, table, "mean", axis_name, file=OUTCOMES, each=1, note="mean of the dots")
+
+
 def _draw_published_ranks(axis: Axes, published: Any) -> None:
+    remember_published(axis.figure, published)
     for strategy in dict.fromkeys(published["strategy"]):
         part = published[published["strategy"] == strategy]
         axis.plot(part["rank"], part["value"], markersize=4, label=display_name(strategy), **look(strategy))
     label(
         axis,
-        "query rank (1 = hardest; 14,973 queries)",
+        "query rank (of 14,973)",
         "",
         "the paper's data: local medians\nread off its figure 1 right",
     )
@@ -119,7 +140,7 @@ def _rank_note(strategy: str, ranked_by_fail_rate: bool, held_out: bool) -> str:
     """Whether VRT's own trials made the rank: then chance puts its lucky queries on the easy side."""
     if strategy != "vrt" or not ranked_by_fail_rate:
         return ""
-    return " (trials not used for the rank, scaled)" if held_out else " (ranked by the same trials)"
+    return "\n(trials not used for the rank, scaled)" if held_out else "\n(ranked by the same trials)"
 
 
 def pass_rate_ladder_figure(rates: pd.DataFrame) -> Figure:
@@ -131,6 +152,7 @@ def pass_rate_ladder_figure(rates: pd.DataFrame) -> Figure:
     figure, (axis,) = new_figure(
         f"Teacher's pass rate{by_groups(axis_name)} ({len(rates):,} queries, {trials} trials each)"
     )
+    remember(figure, table, "pass_at_k", axis_name, file=SAMPLES, also=f"trial < {trials}", each=trials)
     generator = np.random.default_rng(0)
     for index, group in enumerate(table["group"]):
         values = rates.loc[groups.astype(str) == group, "pass_rate"]
@@ -157,6 +179,7 @@ def coverage_by_level_figure(outcomes: pd.DataFrame, published: pd.DataFrame | N
     n = outcomes["query_id"].nunique()
     columns = 1 if published is None else 2
     figure, axes = new_figure("Coverage: queries with at least one correct response", columns, share_y=True, width=7.5)
+    remember(figure, table, "coverage", axis_name, file=OUTCOMES, each=1, scale=100)
     strategies = tables.strategies_of(outcomes)
     for number, strategy in enumerate(strategies):
         part = table[table["strategy"] == strategy]
@@ -169,6 +192,7 @@ def coverage_by_level_figure(outcomes: pd.DataFrame, published: pd.DataFrame | N
     legend_below(figure, axes[0])
     if published is not None:
         single = published[published["level"].astype(str) != "all"]
+        remember_published(figure, single[single["quantity"] == "coverage"])
         levels = single.pivot(index="level", columns="quantity", values="value")
         axes[1].bar(np.arange(len(levels)), levels["coverage"], color="white", edgecolor=GREY, hatch="..", width=0.6)
         above: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
@@ -183,8 +207,8 @@ def coverage_by_level_figure(outcomes: pd.DataFrame, published: pd.DataFrame | N
 def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0, published: pd.DataFrame | None = None) -> Figure:
     """Share of queries solved by at least one of k trials (the paper's figure 2 right), one curve per group.
 
-    ``group`` picks one curve out, ``k`` draws a line at that many trials; ``published`` (the table ``pass_at_k``)
-    adds a panel of its own: the paper's curves.
+    Bands are 95 % intervals over queries. ``group`` picks one curve out, ``k`` draws a line at that many trials;
+    ``published`` (the table ``pass_at_k``) adds a panel of its own: the paper's curves.
     """
     from matplotlib import colormaps
 
@@ -194,15 +218,18 @@ def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0, published
     figure, (axis, *others) = new_figure(
         title, 1 if published is None else 2, share_y=True, width=6.0 + 2.5 * (published is not None)
     )
+    trials = int(rates["trials"].max())
+    remember(figure, table, "pass_at_k", axis_name, file=SAMPLES, also=f"trial < {trials}", each=trials, scale=100)
     groups = list(dict.fromkeys(table["group"]))
     for index, name in enumerate(groups):
         part = table[table["group"] == name]
         colour = "black" if name == tables.ALL else colormaps["viridis"](0.95 * index / max(1, len(groups) - 1))
         faint = bool(group) and group != name
         style: dict[str, Any] = {"color": colour, "alpha": 0.2 if faint else 1, "marker": "os^Dv"[index % 5]}
-        shifted = part["k"] * 2 ** (0.05 * (index - (len(groups) - 1) / 2))  # side by side: intervals stay apart
         title = f"{axis_name} {name}" if name != tables.ALL else "all queries"
-        draw_intervals(axis, shifted, part, "pass_at_k", scale=100, capsize=2, markersize=5, label=title, **style)
+        axis.plot(part["k"], 100 * part["pass_at_k"], markersize=5, label=title, **style)
+        band = (100 * part["pass_at_k_low"], 100 * part["pass_at_k_high"])
+        axis.fill_between(part["k"], *band, color=colour, alpha=0.03 if faint else 0.12, linewidth=0)
     ks = sorted(set(table["k"]))
     axis.set_xscale("log", base=2)
     axis.set_xticks(ks, [str(number) for number in ks])
@@ -219,6 +246,7 @@ def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0, published
 
 
 def _draw_published_pass_at_k(axis: Axes, published: Any) -> None:
+    remember_published(axis.figure, published)
     for number, ((model, temperature), part) in enumerate(published.groupby(["model", "temperature"], sort=False)):
         name = f"{model.removeprefix('DeepSeekMath-7B-')}, temperature {temperature:g}"
         axis.plot(
@@ -237,13 +265,17 @@ def synthesis_cost_figure(outcomes: pd.DataFrame, samples: pd.DataFrame) -> Figu
     axis_name = _axis_name(outcomes)
     n = outcomes["query_id"].nunique()
     figure, (left, right) = new_figure(f"Cost of synthesis ({n:,} queries)", 2, width=7.5)
-    for strategy in tables.strategies_of(outcomes):
+    remember(figure, cost, "mean", axis_name, file=OUTCOMES, each=1, note="trials per query")
+    remember(figure, reached, "achieving_ratio", file=OUTCOMES, each=1, scale=100)
+    for number, strategy in enumerate(tables.strategies_of(outcomes)):
         part = cost[cost["strategy"] == strategy]
         name = f"{display_name(strategy)}: {part['trials'].sum():,} trials"
-        draw_intervals(left, np.arange(len(part)), part, "mean", label=name, **look(strategy))
+        thin = {"linewidth": max(1.5, 5.5 - 2 * number), "markersize": max(5, 11 - 3 * number), "elinewidth": 1.5}
+        style = look(strategy, number) | thin  # where two coincide, the later one is seen on top of the earlier
+        draw_intervals(left, np.arange(len(part)), part, "mean", label=name, **style)
         curve = reached[reached["strategy"] == strategy] if len(reached) else reached
         if len(curve):
-            style = look(strategy) | {"label": display_name(strategy)}
+            style["label"] = display_name(strategy)
             draw_intervals(right, curve["cap"], curve, "achieving_ratio", scale=100, **style)
     first = cost[cost["strategy"] == cost["strategy"].iloc[0]]
     group_ticks(left, first["group"], first["queries"])

@@ -114,11 +114,12 @@ def gini(counts: npt.ArrayLike) -> float:
 
 
 def rank_table(outcomes: pd.DataFrame, samples: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Responses per query by difficulty rank, 1 the hardest: columns strategy, rank, query_id, responses, held_out.
+    """Responses per query by difficulty rank, 1 the hardest: strategy, rank, tied_rank, query_id, responses, held_out.
 
     Difficulty is the fail rate over the difficulty trials. For ``vrt`` those trials are also its data, and ranking by
     them would bend the curve; with ``samples`` its responses are counted over the later trials only and scaled to
     the full number (``held_out`` True). Without fail rates, queries are ranked by their own number of responses.
+    Queries of equal difficulty share one ``tied_rank``, the mean of their ranks.
     """
     import pandas as pd
 
@@ -131,8 +132,10 @@ def rank_table(outcomes: pd.DataFrame, samples: pd.DataFrame | None = None) -> p
         known = part["fail_rate"].notna().any()
         part["difficulty"] = part["fail_rate"] if known else -part["responses"]
         part = part.sort_values(["difficulty", "query_id"], ascending=[False, True])
-        frames.append(part.assign(rank=np.arange(1, len(part) + 1)))
-    return pd.concat(frames, ignore_index=True)[["strategy", "rank", "query_id", "responses", "held_out"]]
+        tied = part["difficulty"].rank(ascending=False)
+        frames.append(part.assign(rank=np.arange(1, len(part) + 1), tied_rank=tied))
+    columns = ["strategy", "rank", "tied_rank", "query_id", "responses", "held_out"]
+    return pd.concat(frames, ignore_index=True)[columns]
 
 
 def _held_out_responses(part: pd.DataFrame, samples: pd.DataFrame) -> pd.Series:

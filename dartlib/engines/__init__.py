@@ -11,18 +11,3 @@ from dartlib.engines.models import (
 )
 from dartlib.engines.opening import open_engine
 from dartlib.engines.protocol import Completion, Engine, EngineError, SamplingParameters
-
-__all__ = [
-    "Completion",
-    "Engine",
-    "EngineError",
-    "ModelError",
-    "SamplingParameters",
-    "embedded_folder",
-    "embedded_model",
-    "load_tokenizer",
-    "open_engine",
-    "resolve_model",
-    "run",
-    "weights_fingerprint",
-]

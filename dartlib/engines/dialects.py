@@ -4,8 +4,6 @@ Tried against stubs of vLLM, llama.cpp, Ollama, TGI and hosted services (tests/R
 received: a server's text never enters the pool unread, and whatever is odd in it is one EngineError.
 """
 
-from __future__ import annotations
-
 import email.utils
 import json
 import math

@@ -4,8 +4,6 @@ This is how the suite outgrows one machine: vLLM's own data and tensor paralleli
 of addresses. What it does not do: retry (``sampling`` does, and logs it) or speak chat (the prompt must arrive as is).
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import os

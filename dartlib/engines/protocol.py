@@ -4,8 +4,6 @@ An engine is asked from the event loop of ``engines.loop``. It makes one attempt
 (``sampling``) decides about retries and logs them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +15,32 @@ _TURN = re.compile(
     r"|</s>|<eos>|<(?:end|start)_of_turn>|<｜(?:end▁of▁sentence|User|Assistant)｜>"
 )
 _SPECIAL_AT_END = re.compile(r"(?:\s*(?:<\|\w+\|>|<｜[^｜<>\s]+｜>|<s>|<(?:bos|pad|unk)>))+\s*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParameters:
+    """How a response is drawn. ``temperature`` 0 is greedy; ``max_tokens`` counts new tokens."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One reply. ``finish_reason`` is ``stop`` or ``length``; stop strings are not part of ``text``.
+
+    ``n_tokens`` is what the engine generated, also what was cut from the text; ``logprob_sum`` their summed
+    log-probability (natural log), None where the engine does not report it or the text was cut here; ``seconds`` is
+    the wall time of the request.
+    """
+
+    text: str
+    finish_reason: str
+    n_tokens: int
+    logprob_sum: float | None
+    seconds: float
 
 
 class EngineError(RuntimeError):
@@ -44,32 +68,6 @@ class EngineLost(EngineError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, retryable=False)
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingParameters:
-    """How a response is drawn. ``temperature`` 0 is greedy; ``max_tokens`` counts new tokens."""
-
-    temperature: float
-    top_p: float
-    max_tokens: int
-    stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One reply. ``finish_reason`` is ``stop`` or ``length``; stop strings are not part of ``text``.
-
-    ``n_tokens`` is what the engine generated, also what was cut from the text; ``logprob_sum`` their summed
-    log-probability (natural log), None where the engine does not report it or the text was cut here; ``seconds`` is
-    the wall time of the request.
-    """
-
-    text: str
-    finish_reason: str
-    n_tokens: int
-    logprob_sum: float | None
-    seconds: float
 
 
 def checked(completion: Completion, stop: Sequence[str]) -> Completion:

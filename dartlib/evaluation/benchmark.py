@@ -5,9 +5,6 @@ samples go on from fewer; and the same grader as synthesis, but for one thing: a
 explicit final answer is read by its last number. A reply cut by length is not correct.
 """
 
-from __future__ import annotations
-
-import hashlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +12,10 @@ from typing import Any, TypeVar
 from dartlib.engines import Engine, SamplingParameters
 from dartlib.evaluation.gate import EvaluationError, check_usable
 from dartlib.evaluation.results import Protocol, Result, benchmark_version, write_result
+from dartlib.files import text_digest
 from dartlib.grading import LENIENT_GRADER_VERSION
 from dartlib.queries import Template, benchmark_shots, benchmark_template, find_overlaps
-from dartlib.records import Item, Query, check_unique, to_table
+from dartlib.records import Item, Query, check_unique, response_hash, to_table
 from dartlib.sampling import ConstantPolicy, SamplingReport, open_pool, sample
 
 Key = TypeVar("Key", bound=Hashable)
@@ -102,13 +100,13 @@ def _replies(report: SamplingReport, asked: Sequence[Query], samples: int) -> It
     frame = pool.samples(asked, LENIENT_GRADER_VERSION, columns=_OF_POOL, where=f"trial < {samples}")
     for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
         own = {str(name): value for name, value in row.items()}
-        yield own | {"response_hash": _digest(row["response"]), "grader": LENIENT_GRADER_VERSION}
+        yield own | {"response_hash": response_hash(row["response"]), "grader": LENIENT_GRADER_VERSION}
 
 
 def _about(query: Query, prompt: Template, versions: Mapping[str, str]) -> dict[str, Any]:
     """What an Item says of its question."""
     found = {"benchmark": query.source, "benchmark_version": versions[query.source], "level": query.level}
-    return found | {"domain": query.domain, "prompt_digest": _digest(prompt.render(query.query))}
+    return found | {"domain": query.domain, "prompt_digest": text_digest(prompt.render(query.query), 12)}
 
 
 def _protocol(
@@ -121,7 +119,7 @@ def _protocol(
         items=len(prompts),
         template=template.name,
         shots=benchmark_shots(benchmark, template),
-        prompt_digest=_digest("\n".join(prompts)),
+        prompt_digest=text_digest("\n".join(prompts), 12),
         stop=template.stop,
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
@@ -131,7 +129,3 @@ def _protocol(
         engine=", ".join(sorted({item.engine for item in own})),
         unusable_allowed=unusable,
     )
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

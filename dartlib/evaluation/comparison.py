@@ -3,23 +3,20 @@
 Only scores of one protocol stand beside each other, unless that is asked for; then what differs is said.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from dartlib.evaluation.results import Result, read_result
 from dartlib.published import load_published
 from dartlib.queries import benchmark_names, get_source
 from dartlib.records import Item, RecordError, Verdict, read_table
 from dartlib.statistics import MIN_SEEDS, compare_over_seeds, compare_paired, holm
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PAPER_MAX_TOKENS = 2048
 _PAPER_NAMES = ("MATH", "GSM8K", "CollegeMath", "DeepMind-Mathematics", "OlympiadBench-Math", "TheoremQA")
@@ -52,8 +49,6 @@ def compare_results(paths: Sequence[Path], *, unlike: bool = False, paper_rows: 
     ``unlike`` lets scores of different protocols stand beside each other; ``paper_rows``: show the paper's rows whose
     name holds this text ("" all). Raises ComparisonError for unlike protocols and for two results of one name.
     """
-    import pandas as pd
-
     results = [read_result(path) for path in paths]
     names = [result.model for result in results]
     if repeated := [name for name in names if names.count(name) > 1]:
@@ -104,8 +99,6 @@ def _score_rows(benchmark: str, result: Result) -> Iterator[dict[str, Any]]:
 
 def _verdicts(results: Sequence[Result]) -> pd.DataFrame:
     """Every graded reply without its text: model, benchmark, query_id, right (0 or 1)."""
-    import pandas as pd
-
     parts = []
     for result in results:
         table = read_table(result.folder / "items.parquet", Item, columns=["benchmark", "query_id", "verdict"])

@@ -1,14 +1,10 @@
 """The sanity gate: replies that say nothing about the model, counted per benchmark before any score."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from dartlib.records import Verdict
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LARGEST_SHARE = 0.5  # of replies cut, empty or without an answer, or of questions that got one and the same reply
 _FEWEST = 5  # questions from which "all alike" means something

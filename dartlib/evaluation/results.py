@@ -3,24 +3,20 @@
 The two are enough to compare models anywhere: no run folder, no model, no benchmark text is needed.
 """
 
-from __future__ import annotations
-
-import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from dartlib.evaluation.scores import score_items
-from dartlib.files import write_text_atomically
+from dartlib.files import text_digest, write_text_atomically
 from dartlib.grading import GradingPool
 from dartlib.queries import Overlap
 from dartlib.records import Item, Query, RecordError, read_table, to_table, write_records
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RESULT_VERSION = 1
 _FILE = "result.json"
@@ -51,7 +47,7 @@ class Protocol:
     @property
     def digest(self) -> str:
         """12 hex digits over everything above."""
-        return _digest(json.dumps(asdict(self), sort_keys=True))
+        return text_digest(json.dumps(asdict(self), sort_keys=True), 12)
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ class Result:
 def benchmark_version(queries: Collection[Query]) -> str:
     """8 hex digits over the ids, references and answer types asked, in any order: another subset is another version."""
     rows = [[q.query_id, q.reference_answer, q.answer_type, str(q.tolerance)] for q in queries]
-    return _digest(json.dumps(sorted(rows)))[:8]
+    return text_digest(json.dumps(sorted(rows)), 8)
 
 
 def write_result(
@@ -97,7 +93,7 @@ def write_result(
             benchmarks[name] = told | score_items(frame[frame["benchmark"] == name], grading)
     write_records(folder / "items.parquet", items, Item)
     values = {"result_version": RESULT_VERSION, "model": model, "weights": items[0].weights, "benchmarks": benchmarks}
-    values |= {"protocol_digest": _digest("".join(each.digest for each in protocols.values()))}
+    values |= {"protocol_digest": text_digest("".join(each.digest for each in protocols.values()), 12)}
     values |= {"failed_requests": failed_requests}
     write_text_atomically(folder / _FILE, json.dumps(values, indent=2) + "\n")
     return read_result(folder)
@@ -119,7 +115,3 @@ def read_result(path: Path) -> Result:
     if version != RESULT_VERSION:
         raise RecordError(f"{folder}: its result is version {version}, expected {RESULT_VERSION}")
     return result
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,20 +1,17 @@
 """Scores of one model on one benchmark, from its items alone: pass@k, maj@k, verdicts, what was finished."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import permutations
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from dartlib.evaluation.gate import EvaluationError, unusable_counts
 from dartlib.grading import GradingPool
 from dartlib.queries import broken_items
 from dartlib.records import Verdict
 from dartlib.statistics import clustered_interval, majority_at_k, pass_at_k
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Answers = Sequence[str | None]
 

@@ -1,21 +1,7 @@
 """Is it right: extraction of the final answer, equality, five verdicts, and the pool of killable workers."""
 
-from dartlib.grading.equality.comparison import answers_equal
 from dartlib.grading.explanation import Explanation, explain
 from dartlib.grading.extraction import extract_answer
 from dartlib.grading.files import grade_file
 from dartlib.grading.pool import GradingError, GradingPool
-from dartlib.grading.verdicts import GRADER_VERSION, LENIENT_GRADER_VERSION, grade_response
-
-__all__ = [
-    "GRADER_VERSION",
-    "LENIENT_GRADER_VERSION",
-    "Explanation",
-    "GradingError",
-    "GradingPool",
-    "answers_equal",
-    "explain",
-    "extract_answer",
-    "grade_file",
-    "grade_response",
-]
+from dartlib.grading.verdicts import GRADER_VERSION, LENIENT_GRADER_VERSION

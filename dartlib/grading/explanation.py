@@ -1,7 +1,6 @@
 """Why an answer was judged as it was: what was read, in which form, and the rule that decided."""
 
-from __future__ import annotations
-
+import textwrap
 from dataclasses import dataclass
 
 from dartlib.grading.equality.algebra import Node
@@ -14,8 +13,8 @@ from dartlib.records import Query, Verdict
 # Reason code -> the rule in one sentence, with why it is so.
 RULES = {
     "string": "same text in one spelling: spacing, fonts, \\dfrac and \\left change nothing on paper",
-    "number": "numbers are compared exactly: 33.3 is not 100/3 (the reference implementation agrees); a decimal "
-    "reference is met within 1e-6 relative; an error bound counts where the benchmark gives one (OlympiadBench)",
+    "number": "numbers are compared exactly, as the reference implementation does; a decimal reference is met within "
+    "1e-6 relative, and an error bound counts where the benchmark gives one (OlympiadBench)",
     "formula": "formulas: one canonical form, or values that differ at a point (Math-Verify pull request 82: 1-1/e is "
     "not 1+1/e)",
     "symbolic": "SymPy found the same (or another) value to 30 digits at several points",
@@ -54,7 +53,7 @@ class Explanation:
     def __str__(self) -> str:
         rows = [
             ("verdict", f"{self.verdict.value} ({self.reason})"),
-            ("rule", self.rule),
+            ("rule", textwrap.fill(self.rule, 80).replace("\n", "\n" + 19 * " ")),
             ("extracted", self.extracted),
         ]
         rows += [("reference read as", self.gold_form), ("answer read as", self.answer_form)]

@@ -9,8 +9,6 @@ data. Only an evaluation reads it (``lenient``), as the paper's evaluator does: 
 wrong answer. It too skips what is denied ("not 5") and takes a formula whole (``\\frac{2}{5}``, not its 5).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 

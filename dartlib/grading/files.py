@@ -1,7 +1,5 @@
 """A grader for any file: JSON Lines in, the same rows with their verdicts out, in order and in bounded memory."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

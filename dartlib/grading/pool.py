@@ -6,8 +6,6 @@ children with pipes: no fork of the caller and no import of its ``__main__``, so
 running event loop are all fine places to grade from.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools
@@ -22,9 +20,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
-from dartlib.grading.equality.comparison import Comparison, compare_fast
+from dartlib.grading.equality.comparison import Comparison, Pair, compare_fast
 from dartlib.grading.verdicts import GRADER_VERSION, LENIENT_GRADER_VERSION, Graded, read_response, verdict_of
 from dartlib.records import Query, Verdict
 
@@ -32,17 +30,6 @@ SECONDS_TO_START = 120.0  # imports on a busy machine
 BATCH = 16  # items sent to a worker before the first reply is read: fits into a pipe
 REMEMBERED = 100_000  # settled pairs kept; then the memory starts afresh
 WALL_PER_CPU_SECOND = 15.0  # the item's limit is CPU time, so that a busy machine changes no verdict; this is the net
-
-
-class Pair(NamedTuple):
-    """What a worker compares: reference, answer, absolute error bound, the query, which may ask for a form, and the
-    reference's type."""
-
-    gold: str
-    pred: str
-    tolerance: float | None = None
-    query: str | None = None
-    answer_type: str = "number"
 
 
 class GradingError(RuntimeError):
@@ -96,8 +83,8 @@ class GradingPool:
         """
         read = []
         for gold, pred in answers:
-            found = compare_fast(gold=gold, pred=pred)
             pair = Pair(gold, pred)
+            found = compare_fast(pair)
             read.append(verdict_of(found) if found else self._settled.get(pair, pair))
         return [verdict is Verdict.CORRECT for verdict, _ in self._settle(read)]
 
@@ -120,25 +107,13 @@ class GradingPool:
 
     def _read(self, query: Query, response: str, finish_reason: str) -> tuple[str | None, tuple[Verdict, str] | Pair]:
         """The answer with its verdict, or with the pair that a worker must compare."""
-        answer, decided = read_response(
-            reference_answer=query.reference_answer,
-            answer_type=query.answer_type,
-            tolerance=query.tolerance,
-            response=response,
-            finish_reason=finish_reason,
-            lenient=self._lenient,
-            query=query.query,
-        )
-        if decided is not None:
-            return answer, decided
-        assert answer is not None
-        pair = Pair(query.reference_answer, answer, query.tolerance, query.query, query.answer_type)
-        return answer, self._settled.get(pair, pair)
+        answer, decided = read_response(query, response, finish_reason, lenient=self._lenient)
+        return answer, self._settled.get(decided, decided) if isinstance(decided, Pair) else decided
 
     def _compare(self, pairs: Sequence[Pair]) -> list[tuple[Verdict, str]]:
         worker = self._idle.get()
         try:
-            verdicts = worker.compare_all(pairs)
+            verdicts = worker.compare(pairs)
         finally:
             self._idle.put(worker)
         if len(self._settled) > REMEMBERED:
@@ -157,11 +132,7 @@ class _Worker:
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
 
-    def compare(self, pair: Pair) -> tuple[Verdict, str]:
-        """The verdict on one pair."""
-        return self.compare_all([pair])[0]
-
-    def compare_all(self, pairs: Sequence[Pair]) -> list[tuple[Verdict, str]]:
+    def compare(self, pairs: Sequence[Pair]) -> list[tuple[Verdict, str]]:
         """Verdicts in order; a hang or crash costs its own item only, the rest goes to a fresh process."""
         verdicts: list[tuple[Verdict, str]] = []
         while len(verdicts) < len(pairs):

@@ -1,12 +1,10 @@
 """From a response to its verdict: extract, compare, and say why in one word."""
 
-from __future__ import annotations
-
 from typing import TypeAlias
 
-from dartlib.grading.equality.comparison import Comparison, compare_fast, compare_symbolic
+from dartlib.grading.equality.comparison import Comparison, Pair, compare_fast
 from dartlib.grading.extraction import extract_answer
-from dartlib.records import Verdict
+from dartlib.records import Query, Verdict
 
 # Stored with every grade; a change means "regrade". Raise the number with any change of extraction or equality.
 GRADER_VERSION = "4/math-verify-0.9.0"
@@ -15,59 +13,23 @@ LENIENT_GRADER_VERSION = GRADER_VERSION + "/lenient"
 Graded: TypeAlias = tuple[str | None, Verdict, str]  # extracted answer, verdict, reason
 
 
-def grade_response(
-    *,
-    reference_answer: str,
-    answer_type: str,
-    tolerance: float | None,
-    response: str,
-    finish_reason: str,
-    query: str | None = None,
-) -> Graded:
-    """Grade one response completely, in this process and without a time limit (``GradingPool`` has one)."""
-    answer, decided = read_response(
-        reference_answer=reference_answer,
-        answer_type=answer_type,
-        tolerance=tolerance,
-        response=response,
-        finish_reason=finish_reason,
-        query=query,
-    )
-    if decided is None:
-        assert answer is not None
-        decided = verdict_of(
-            compare_symbolic(
-                gold=reference_answer, pred=answer, tolerance=tolerance, query=query, answer_type=answer_type
-            )
-        )
-    return answer, *decided
-
-
 def read_response(
-    *,
-    reference_answer: str,
-    answer_type: str,
-    tolerance: float | None,
-    response: str,
-    finish_reason: str,
-    lenient: bool = False,
-    query: str | None = None,
-) -> tuple[str | None, tuple[Verdict, str] | None]:
-    """The extracted answer and, where no SymPy is needed, the verdict with its reason.
+    query: Query, response: str, finish_reason: str, *, lenient: bool = False
+) -> tuple[str | None, tuple[Verdict, str] | Pair]:
+    """The extracted answer with its verdict and reason, or with the pair that needs SymPy.
 
-    A response cut by length has no answer even if it holds a box (the paper counts it wrong). ``answer_type``
-    ``text`` is compared as written; every other type as mathematics. ``query``: what was asked; it decides whether
-    rounding is accepted and which boxes are quotations.
+    A response cut by length has no answer even if it holds a box (the paper counts it wrong). A query of type ``text``
+    is compared as written, every other one as mathematics; its words decide whether rounding is accepted and which
+    boxes are quotations.
     """
     if finish_reason == "length":
         return None, (Verdict.NO_ANSWER, "length")
-    answer = extract_answer(response, lenient=lenient, query=query)
+    answer = extract_answer(response, lenient=lenient, query=query.query)
     if answer is None:
         return None, (Verdict.NO_ANSWER, "no_final_answer")
-    comparison = compare_fast(
-        gold=reference_answer, pred=answer, tolerance=tolerance, query=query, answer_type=answer_type
-    )
-    return answer, verdict_of(comparison) if comparison else None
+    pair = Pair(query.reference_answer, answer, query.tolerance, query.query, query.answer_type)
+    comparison = compare_fast(pair)
+    return answer, verdict_of(comparison) if comparison else pair
 
 
 def verdict_of(comparison: Comparison) -> tuple[Verdict, str]:

@@ -6,8 +6,6 @@ is limited to what the imports took plus 1 GiB. It ends when its input does, so 
 by more than one item.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -15,7 +13,7 @@ import resource
 import signal
 import sys
 
-from dartlib.grading.equality.comparison import compare_symbolic
+from dartlib.grading.equality.comparison import Pair, compare_symbolic
 from dartlib.grading.equality.symbolic import equal_texts
 
 EXTRA_MEMORY = 1 << 30  # bytes of address space beyond what the imports need (libraries map far more than they use)
@@ -26,24 +24,22 @@ def main(seconds_per_item: float) -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.disable(logging.CRITICAL)
-    compare_symbolic(gold="\\sqrt{8}", pred="2\\sqrt{2}")  # imports and builds the parsers: before the limits
+    compare_symbolic(Pair("\\sqrt{8}", "2\\sqrt{2}"))  # imports and builds the parsers: before the limits
     equal_texts("\\int x dx", "\\int y dy")
     _limit_memory()
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
-        item = json.loads(line)
+        pair = Pair(*json.loads(line))
         signal.setitimer(signal.ITIMER_PROF, seconds_per_item)
-        reply = _compare(*item)
+        reply = _compare(pair)
         signal.setitimer(signal.ITIMER_PROF, 0)
         print(json.dumps(reply), file=replies, flush=True)
 
 
-def _compare(
-    gold: str, pred: str, tolerance: float | None, query: str | None, answer_type: str
-) -> tuple[bool | None, str]:
+def _compare(pair: Pair) -> tuple[bool | None, str]:
     """[equal, reason]; equal is None where the limits gave out."""
     try:
-        comparison = compare_symbolic(gold=gold, pred=pred, tolerance=tolerance, query=query, answer_type=answer_type)
+        comparison = compare_symbolic(pair)
     except MemoryError:
         return None, "memory"
     except Exception:  # any failure of a parser on hostile text means: not shown to be equal

@@ -5,20 +5,16 @@ there were, and so the pass rates, are in the ``*-query-info`` files. Trial numb
 first correct responses in the order of the files, and no stopping rule can be replayed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartlib.records import RecordError, SftRow
+from dartlib.records import RecordError, SftRow, read_schema
 from dartlib.synthesis.allocation import prop2diff_quotas, uniform_quotas
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _POOL = ("query_id", "query", "resp", "ans_correct", "query_metadata")
 _INFO = ("query_id", "tot_n_samples", "tot_n_corrects", "pass_rate")
@@ -67,10 +63,7 @@ def _read_info(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
 
 
 def _check(path: Path, columns: Sequence[str]) -> None:
-    try:
-        found = pq.read_schema(path).names
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RecordError(f"{path}: not a readable Parquet file ({error}): download it again") from None
+    found = read_schema(path).names
     for name in columns:
         if name not in found:
             raise RecordError(
@@ -107,8 +100,6 @@ def _summary(
     available: Mapping[str, int],
     levels: Mapping[str, int | None],
 ) -> pd.DataFrame:
-    import pandas as pd
-
     table = [
         (query_id, levels.get(query_id), row["tot_n_samples"], row["pass_rate"], quotas[query_id], available[query_id])
         for query_id, row in info.items()

@@ -4,13 +4,11 @@ Recorded counts (a published file, or the user's own pool) become a simulated te
 takes the same numbered draws. Seconds on a CPU, so a rule can be tried before tokens are spent on it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from dartlib.lab.simulation import SimulatedTeacher, cut_by_policy
 from dartlib.records import Counts, QueryOutcome
@@ -18,9 +16,6 @@ from dartlib.statistics import stop_at_quota_pass_rate
 from dartlib.synthesis.difficulty import fit_priors
 from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # The hardest share of the queries, by recorded pass rate, on which yield and coverage are judged.
 HARDEST_SHARE = 0.2
@@ -96,8 +91,6 @@ def replay_table(
     trials over those of one who gets the same responses and never asks behind a query's last correct one. Raises
     ValueError unless ``settings`` names exactly one strategy with quotas.
     """
-    import pandas as pd
-
     if len(settings.strategies) != 1 or settings.strategies[0] == "vrt":
         raise ValueError(
             f"strategies {list(settings.strategies)}: the lab compares rules for one of uniform, prop2diff"

@@ -7,8 +7,6 @@ a prefix of a large one's.
 What this module does not do: decide anything. Allocation and stopping are the ones of real runs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -5,14 +5,12 @@ on are alike, and from 1.7 on text becomes nonsense. Each query is asked until i
 that has one within n trials is what n trials for everybody would cover, at a fraction of the cost.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from dartlib.engines import Engine, SamplingParameters
 from dartlib.grading import GRADER_VERSION
@@ -20,9 +18,6 @@ from dartlib.queries import Template
 from dartlib.records import Query
 from dartlib.sampling import ConstantPolicy, open_pool, sample
 from dartlib.statistics import wilson_interval
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def search_temperature(
@@ -44,8 +39,6 @@ def search_temperature(
     ``tokens_to_coverage``: response tokens spent on the way. ``covered`` within ``cap`` has its Wilson interval. Best
     is fewest trials, then most covered. Raises ValueError for an empty grid or a coverage outside (0, 1].
     """
-    import pandas as pd
-
     if not temperatures or not 0 < coverage <= 1:
         raise ValueError(f"temperatures {list(temperatures)} and coverage {coverage}: some, and a share above 0")
     rows = []

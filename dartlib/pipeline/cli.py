@@ -1,4 +1,4 @@
-"""The command line: `run`, `plan`, `status`, `grade`, `regrade`, `compare`, `doctor`, `prefetch`, and `stage`."""
+"""The command line: `run`, `plan`, `status`, `grade`, `regrade`, `compare`, `show`, `doctor`, `prefetch`, `stage`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dartlib.files import RUNS
 from dartlib.leases import LeaseHeld
 from dartlib.pipeline.execution import scrub
 from dartlib.pipeline.notebooks import NotebookError
-from dartlib.pipeline.profiles import ProfileError, load_profile
+from dartlib.pipeline.profiles import REHEARSAL, ProfileError, load_profile, with_overrides
 from dartlib.pipeline.stages import run_folder
 from dartlib.records import RecordError
 
@@ -26,7 +26,13 @@ EXIT_DISK = 4
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. A wrong input is one line on stderr and code 2, never a traceback."""
     words = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(words)
+    own, passed = words, []
+    if "--" in words:
+        own, passed = words[: words.index("--")], list(words[words.index("--") + 1 :])
+    options, unknown = _parser().parse_known_args(own)
+    if unknown and options.command != "run" or passed and options.command != "run":
+        _parser().error(f"unrecognized arguments: {' '.join([*unknown, *passed])}")
+    options.passed = [*unknown, *passed]
     try:
         return _dispatch(options, scrub(shlex.join(["dartlib", *words])))
     except LeaseHeld as error:
@@ -59,6 +65,10 @@ def _dispatch(options: argparse.Namespace, command: str) -> int:
         grade_file(options.file, out, lenient=options.lenient, explained=options.explain)
         print(f"written to {out}")
         return 0
+    if options.command == "show":
+        from dartlib.analysis.tracing import show_figure
+
+        return show_figure(options.figure, options.point, options.run, options.samples)
     if options.command == "regrade":
         from dartlib.sampling.regrading import show_regrading
 
@@ -72,13 +82,15 @@ def _dispatch(options: argparse.Namespace, command: str) -> int:
     if options.command == "compare":
         return _compare(options.results, options.unlike, options.paper)
     settings = [*options.set, *([f"engine={options.engine}"] if options.engine else [])]
+    variants = [*options.variant, *([REHEARSAL] if options.rehearse else [])]
+    profile = with_overrides(load_profile(options.profile), settings, variants)
     if options.command == "plan":
         from dartlib.pipeline.plan import show_plan
 
-        return show_plan(options.profile, run_name=options.run, runs=options.runs, settings=settings)
+        return show_plan(profile, run_name=options.run, runs=options.runs)
     from dartlib.pipeline.run import run_profile
 
-    return run_profile(options.profile, run_name=options.run, runs=options.runs, settings=settings, command=command)
+    return run_profile(profile, run_name=options.run, runs=options.runs, command=command, passed=options.passed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
 
     for name, text in (
-        ("run", "run every stage of a profile that is not complete"),
+        ("run", "run every stage of a profile that is not complete; other options, and all after --, are Snakemake's"),
         ("plan", "say which stages would run, and why"),
         ("status", "say what a run folder holds"),
     ):
@@ -103,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "status":
             continue
         command.add_argument("--engine", help="auto, vllm, local, or http://host:port/v1")
+        command.add_argument("--variant", action="append", default=[], metavar="NAME", help="one of the profile's own")
+        command.add_argument("--rehearse", action="store_true", help="the profile's variant rehearsal")
         command.add_argument(
             "--set",
             action="append",
@@ -131,6 +145,11 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--paper", default="DART", metavar="TEXT", help="the paper's rows with this text in their name"
     )
+    show = add("show", "the points of a figure; one point: its value, its rows counted again, some of its samples")
+    show.add_argument("figure", help="a figure's name in the run, or the path of its picture or sidecar; or README")
+    show.add_argument("--point", default="", metavar="LABEL", help="as the list of points calls it")
+    show.add_argument("--run", default="", help="name or folder of the run (default: the newest that has the figure)")
+    show.add_argument("--samples", type=int, default=3, metavar="N", help="how many samples to print")
     again = add("regrade", "grade the stored responses of a pool by the present grader")
     again.add_argument("pool", type=Path, help="folder of the pool, or the one that holds it")
     again.add_argument("--diff", action="store_true", help="list every flipped verdict with reference and answer")

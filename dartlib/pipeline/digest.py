@@ -19,7 +19,7 @@ from dartlib.files import REPOSITORY, content_digest
 from dartlib.grading import GRADER_VERSION
 from dartlib.pipeline.notebooks import read_notebook, read_parameters, source_of
 from dartlib.pipeline.stages import NOTEBOOKS, Stage
-from dartlib.queries import load_catalogue, local_file
+from dartlib.queries import get_source, known_sets, local_file
 from dartlib.records import Manifest, RecordError, read_manifest
 from dartlib.sampling import SAMPLING_VERSION
 from dartlib.training import TRAINING_VERSION
@@ -92,10 +92,12 @@ def content_of(value: Any) -> Any:
         return [content_of(part) for part in value]
     if not isinstance(value, str) or not value:
         return int(value) if isinstance(value, float) and value.is_integer() else value  # 1.0 is 1
-    known = load_catalogue().get(value)
-    path = local_file(known) if known else REPOSITORY / Path(value).expanduser()
-    if path and os.path.exists(path) and not holds_pool(path):
-        return {value if known else path.name: content_digest(path)}
+    if sets := [name for name, _ in known_sets(value)]:
+        here = {name: content_digest(path) for name in sets if (path := local_file(get_source(name)))}
+        return value if len(here) < len(sets) else here if sets == [value] else {value: here}
+    path = REPOSITORY / Path(value).expanduser()
+    if os.path.exists(path) and not holds_pool(path):
+        return {path.name: content_digest(path)}
     return Path(value).name if os.path.isabs(value) else value
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from dartlib.files import REPOSITORY
+from dartlib.files import REPOSITORY, short_temporary_folder
 from dartlib.pipeline.notebooks import NotebookError, check_parameters, read_notebook, read_parameters, source_of
 from dartlib.processes import HEADLESS_MARK
 
@@ -23,6 +24,7 @@ EXIT_CELL_ERROR = 10
 EXIT_DEAD_KERNEL = 11
 EXIT_TIMEOUT = 12
 EXIT_UNFINISHED = 13
+_OUTPUT_SECONDS = 120  # for the last of what a cell printed, on a machine that is busy (nbclient gives up after 4)
 _KEPT_PREFIX = "DARTLIB_KEPT_"
 
 
@@ -54,8 +56,11 @@ def execute(
     _require_own_kernel()
     import papermill  # after the checks: it takes seconds to import
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from traitlets.config import Config
 
-    with _ending_everything_started():
+    with _ending_everything_started(), tempfile.TemporaryDirectory(dir=short_temporary_folder()) as sockets:
+        # Sockets instead of ports: two stages that start at once may be given the same port, and one kernel dies.
+        connection = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
         try:
             papermill.execute_notebook(
                 notebook,
@@ -68,11 +73,14 @@ def execute(
                 stderr_file=log,
                 execution_timeout=int(cell_timeout_minutes * 60) or None,
                 autosave_cell_every=0,
+                iopub_timeout=_OUTPUT_SECONDS,
+                config=Config(KernelManager=connection),
             )
         except papermill.PapermillExecutionError as error:
             raise _failure(output, "cell error", EXIT_CELL_ERROR, f"{error.ename}: {error.evalue}") from None
-        except DeadKernelError:
-            reason = "the kernel died (killed, or out of memory)"
+        except RuntimeError as error:
+            died = isinstance(error, DeadKernelError)
+            reason = "the kernel died (killed, or out of memory)" if died else f"the kernel did not start: {error}"
             raise _failure(output, "dead kernel", EXIT_DEAD_KERNEL, reason) from None
         except CellTimeoutError:
             reason = f"it ran longer than cell_timeout_minutes = {cell_timeout_minutes:g}"

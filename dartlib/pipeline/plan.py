@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from dartlib.engines import ModelError, embedded_folder
 from dartlib.pipeline.digest import manifest_of
 from dartlib.pipeline.notebooks import read_parameters
-from dartlib.pipeline.profiles import load_profile, with_overrides
+from dartlib.pipeline.profiles import Profile
 from dartlib.pipeline.stages import NOTEBOOKS, Run, build_run, run_folder
 from dartlib.pipeline.status import stage_states
 from dartlib.queries import load_queries
@@ -23,9 +23,8 @@ _OF_TRAINING = (  # settings that the notebook's parameters give under the same 
 _ACTIONS = {"complete": "reuse", "waiting": "check"}  # every other state: run
 
 
-def show_plan(name: str, *, run_name: str | None, runs: Path, settings: Sequence[str]) -> int:
+def show_plan(profile: Profile, *, run_name: str | None, runs: Path) -> int:
     """Print what `dartlib run` with the same arguments would do; 0 unless an input is wrong."""
-    profile = with_overrides(load_profile(name), settings)
     folder = run_folder(run_name or profile.name, runs)
     run = build_run(profile, folder, "")
     actions = {}

@@ -7,8 +7,8 @@ it knows neither run folders nor which parameters a notebook has (see stages and
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ NOTEBOOK_NAMES = (
     "04_evaluation",
     "05_paper_figures",
 )
+RESOURCES = ("cpus", "gpus", "mem_mb", "runtime")
+REHEARSAL = "rehearsal"
 
 
 class ProfileError(ValueError):
@@ -39,6 +41,10 @@ class Profile:
 
     ``teacher`` answers the queries, ``base_model`` is fine-tuned. ``cell_timeout_minutes`` ends a notebook in which
     one cell takes longer; 0 means no limit. ``notebooks`` holds each notebook's own parameters.
+
+    ``resources`` says by notebook (``default``: all others) what a stage takes: ``cpus``, ``gpus``, ``mem_mb``, and
+    ``runtime`` in minutes. On this machine stages share its ``gpus``. ``variants`` are named changes, in the grammar of
+    ``--set``. ``throughput`` is what one GPU is expected to do an hour, for plans: ``samples`` drawn, ``rows`` trained.
     """
 
     name: str
@@ -52,6 +58,14 @@ class Profile:
     disk_gb: float
     cell_timeout_minutes: float
     notebooks: dict[str, dict[str, Any]]
+    gpus: int = 0
+    resources: dict[str, dict[str, int]] = field(default_factory=dict)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    throughput: dict[str, float] = field(default_factory=dict)
+
+    def stage_resources(self, notebook: str) -> dict[str, int]:
+        """What a stage of this notebook takes, the defaults included."""
+        return {**self.resources.get("default", {}), **self.resources.get(notebook, {})}
 
 
 def load_profile(name_or_path: str) -> Profile:
@@ -80,30 +94,44 @@ def check_profile(values: Any, where: str) -> Profile:
         check_parameters(known, values, where, "key")
     except NotebookError as error:
         raise ProfileError(str(error)) from None
-    if missing := [key for key in known if key not in values]:
+    optional = {field.name for field in fields(Profile) if field.default_factory is not MISSING} | {"gpus"}
+    if missing := [key for key in known if key not in values and key not in optional]:
         raise ProfileError(f"{where}: missing key {missing[0]!r}")
     profile = Profile(**values)
     _check_values(profile, where)
     return profile
 
 
-def with_overrides(profile: Profile, settings: Collection[str]) -> Profile:
-    """The profile with ``--set`` options applied: KEY=value or NOTEBOOK.PARAMETER=value, values read as YAML."""
-    values = asdict(profile)
+def with_overrides(profile: Profile, settings: Collection[str], variants: Collection[str] = ()) -> Profile:
+    """The profile with its ``variants`` of these names, then ``--set`` options, applied.
+
+    An option is KEY=value or NOTEBOOK.PARAMETER=value, values read as YAML. A variant's name joins the profile's.
+    """
+    changes: dict[str, Any] = {}
+    for variant in variants:
+        if variant not in profile.variants:
+            raise ProfileError(f"{profile.name}: no variant {variant!r}: {did_you_mean(variant, profile.variants)}")
+        changes |= profile.variants[variant]
     for setting in settings:
         target, equals, text = setting.partition("=")
-        notebook, dot, parameter = target.partition(".")
         try:
-            value = yaml.safe_load(text)
+            changes[target] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ProfileError(f"--set {setting}: {text!r} is not a YAML value; put text in quotes") from None
-        if not equals or not parameter and dot:
+        if not equals or target.endswith("."):
             raise ProfileError(f"--set {setting}: write NOTEBOOK.PARAMETER=value, as in 03_training.EPOCHS=2")
+    values = asdict(profile) | {"name": "-".join((profile.name, *variants))}
+    _apply(values, changes)
+    return check_profile(values, f"{profile.name} with {'--set' if settings else 'its variants'}")
+
+
+def _apply(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for target, value in changes.items():
+        notebook, dot, parameter = target.partition(".")
         if dot:
             values["notebooks"].setdefault(notebook, {})[parameter] = value
         else:
             values[target] = value
-    return check_profile(values, f"{profile.name} with --set")
 
 
 def _check_values(profile: Profile, where: str) -> None:
@@ -113,7 +141,16 @@ def _check_values(profile: Profile, where: str) -> None:
     for strategy in profile.strategies:
         if strategy not in STRATEGIES:
             raise ProfileError(f"{where}: unknown strategy {strategy!r}: {did_you_mean(strategy, STRATEGIES)}")
-    if not re.match(r"(auto|vllm|local)$|https?://", profile.engine):
+    for name, resources in profile.resources.items():
+        if name not in (*NOTEBOOK_NAMES, "default"):
+            raise ProfileError(f"{where}: resources: unknown notebook {name!r}: {did_you_mean(name, NOTEBOOK_NAMES)}")
+        for key, amount in resources.items():
+            if key not in RESOURCES or amount < 0:
+                hint = "give 0 or more" if key in RESOURCES else did_you_mean(key, RESOURCES)
+                raise ProfileError(f"{where}: resources of {name}: {key} is {amount}: {hint}")
+    if unknown := set(profile.throughput) - {"samples", "rows"}:
+        raise ProfileError(f"{where}: unknown throughput {unknown.pop()!r}: valid: samples, rows")
+    if not re.match(r"(auto|vllm|local)$|vllm --|https?://", profile.engine):
         raise ProfileError(f"{where}: engine {profile.engine!r} is none of auto, vllm, local or http://host:port/v1")
     for key in ("strategies", "training_seeds"):
         chosen = getattr(profile, key)

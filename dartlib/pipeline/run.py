@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shutil
 import sys
 import time
-import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dartlib.files import REPOSITORY, RUNS, write_text_atomically
+from dartlib.files import REPOSITORY, RUNS
 from dartlib.leases import Lease
 from dartlib.pipeline.digest import manifest_of
-from dartlib.pipeline.execution import end_marked_processes, keep_thread_limits
-from dartlib.pipeline.profiles import Profile, ProfileError, load_profile, with_overrides
+from dartlib.pipeline.execution import keep_thread_limits
+from dartlib.pipeline.jobs import GPUS_VARIABLE, take_over
+from dartlib.pipeline.profiles import NOTEBOOK_NAMES, Profile, ProfileError
+from dartlib.pipeline.stage_runner import EXIT_TERMINATED
 from dartlib.pipeline.stages import Run, build_run, run_folder, save_run
 from dartlib.pipeline.status import failures, stage_states, time_table
 from dartlib.pipeline.superseded import SUPERSEDED, made_stages, mark_complete, put_aside
@@ -24,28 +23,27 @@ from dartlib.processes import start_child, term_raises
 
 SNAKEFILE = RUNS / "Snakefile"
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-_COORDINATOR = "DARTLIB_COORDINATOR"  # in the environment of every process of a run
 _POLL_SECONDS = 0.3
 _GRACE_SECONDS = 10.0
 
 
-def run_profile(name: str, *, run_name: str | None, runs: Path, settings: Sequence[str], command: str) -> int:
+def run_profile(profile: Profile, *, run_name: str | None, runs: Path, command: str, passed: Sequence[str] = ()) -> int:
     """Run a profile; returns the exit code (0 complete, 130 after Ctrl-C, 143 after TERM, else the first failure).
 
-    Raises ProfileError or NotebookError before anything is started or written, LeaseHeld when another coordinator
-    works on the same run folder.
+    ``passed`` are options for Snakemake. Raises ProfileError or NotebookError before anything is started or written,
+    LeaseHeld when another coordinator works on the same run folder.
     """
-    profile = with_overrides(load_profile(name), settings)
     folder = run_folder(run_name or profile.name, runs)
     run = build_run(profile, folder, command)
+    workflow = workflow_command(folder, profile, passed)
     require_disk(folder, profile)
     with Lease(folder, command), term_raises(_Terminated):
-        _end_leftovers(folder)
+        take_over(folder)
         _prepare(run, folder)
         started = time.time()
         try:
-            code = _run_workflow(run, folder)
+            environment = workflow_environment(0 if is_elsewhere(passed) else profile.gpus)
+            code = _run_workflow(run, folder, workflow, environment)
         except KeyboardInterrupt as stop:
             print(f"stopped; `{command}` goes on from here")
             return EXIT_TERMINATED if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
@@ -63,29 +61,54 @@ def require_disk(folder: Path, profile: Profile) -> None:
         )
 
 
-def workflow_command(folder: Path) -> list[str]:
-    """The Snakemake call for a run folder. It runs what has no complete.txt, and checks what follows from that."""
-    options = "--cores 2 --resources engine=1 --rerun-incomplete --nolock --scheduler greedy --nocolor"
+def is_elsewhere(passed: Sequence[str]) -> bool:
+    """True when options for Snakemake name an executor other than this machine, or a profile of its own, which may."""
+    names = {word.partition("=")[0] for word in passed}
+    is_here = "local" in passed or "--executor=local" in passed
+    return bool(names & {"--executor", "-e", "--profile", "--workflow-profile"}) and not is_here
+
+
+def workflow_command(folder: Path, profile: Profile, passed: Sequence[str] = ()) -> list[str]:
+    """The Snakemake call for a run folder. It runs what has no complete.txt, and checks what follows from that.
+
+    ``passed`` comes last, so it wins. Elsewhere a batch system hands out what stages ask for; here they share it.
+    Raises ProfileError when a stage asks for more GPUs than there are here, or an option is none of Snakemake's.
+    """
+    options = "--rerun-incomplete --nolock --scheduler greedy --nocolor"
+    most = max(profile.stage_resources(notebook).get("gpus", 0) for notebook in NOTEBOOK_NAMES)
+    if not is_elsewhere(passed):
+        if most > profile.gpus:
+            raise ProfileError(
+                f"{profile.name}: a stage takes {most} of {profile.gpus} GPUs: raise gpus, or --executor"
+            )
+        options += f" --cores {max(2, os.cpu_count() or 1)} --resources engine=1 gpu={profile.gpus}"
+    elif not any("profile" in word for word in passed):  # a Snakemake profile says this itself
+        options += " --jobs 64 --latency-wait 60"
+    if passed:
+        _check_passed(passed)
     place = ["--snakefile", str(SNAKEFILE), "--directory", str(folder), "--rerun-triggers", "input"]
-    return [sys.executable, "-m", "snakemake", *place, *options.split()]
+    return [sys.executable, "-P", "-m", "snakemake", *place, *options.split(), *passed]
 
 
-def workflow_environment() -> dict[str, str]:
-    """Our environment, with this very checkout first on the import path of every process of the run."""
+def _check_passed(passed: Sequence[str]) -> None:
+    """Snakemake would take a shortened option for one of its own: whole names only, those of its plugins included."""
+    from snakemake.cli import get_argument_parser
+
+    known = get_argument_parser()._option_string_actions
+    for word in (word.partition("=")[0] for word in passed if word.startswith("-")):
+        if word not in known and word[:2] not in known:  # -j4
+            raise ProfileError(f"unrecognized arguments: {word}: an option neither of dartlib nor of Snakemake")
+
+
+def workflow_environment(gpus: int = 0) -> dict[str, str]:
+    """Our environment, with this very checkout first on the import path of every process of the run.
+
+    Stages take of the first ``gpus`` of this machine by `own_gpus`; elsewhere a batch system hands them out.
+    """
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, **keep_thread_limits(), "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _end_leftovers(folder: Path) -> None:
-    """End processes of an earlier coordinator of this folder that died (we hold the lease, so it did)."""
-    record = folder / "coordinator.json"
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, KeyError):
-        ended = end_marked_processes(_COORDINATOR, json.loads(record.read_text(encoding="utf-8"))["mark"])
-        if ended:
-            print(f"ended {ended} leftover processes of an earlier run")
-    mark = uuid.uuid4().hex
-    write_text_atomically(record, json.dumps({"mark": mark}) + "\n")
-    os.environ[_COORDINATOR] = mark
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+    shared = {GPUS_VARIABLE: ",".join(visible.split(",")[:gpus])} if gpus else {}
+    return {**os.environ, **keep_thread_limits(), **shared, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _prepare(run: Run, folder: Path) -> None:
@@ -109,12 +132,12 @@ def _prepare(run: Run, folder: Path) -> None:
             print(f"{name}: {note}; what reads its files is checked")
 
 
-def _run_workflow(run: Run, folder: Path) -> int:
+def _run_workflow(run: Run, folder: Path, command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run Snakemake as a child that dies with us, and show what the stages log meanwhile."""
     log = folder / "snakemake.log"
     log.unlink(missing_ok=True)
     tail = LogTail(folder, [stage.name for stage in run.stages])
-    child = start_child(workflow_command(folder), log_path=log, env=workflow_environment(), cwd=folder)
+    child = start_child(command, log_path=log, env=environment)
     try:
         while child.poll() is None:
             tail.show()

@@ -19,13 +19,16 @@ from dartlib.pipeline.execution import (
     restore_thread_limits,
     scrub,
 )
+from dartlib.pipeline.jobs import holding, own_gpus
 from dartlib.pipeline.manifests import build_manifest
 from dartlib.pipeline.notebooks import NotebookError
 from dartlib.pipeline.profiles import ProfileError
 from dartlib.pipeline.stages import NOTEBOOKS, Run, Stage, load_run, parameters_of
 from dartlib.pipeline.superseded import make_way, mark_complete
-from dartlib.processes import STAGE_VARIABLE
+from dartlib.processes import STAGE_VARIABLE, term_raises
 from dartlib.records import write_manifest
+
+EXIT_TERMINATED = 143
 
 
 def run_stage(folder: Path, name: str) -> int:
@@ -37,7 +40,12 @@ def run_stage(folder: Path, name: str) -> int:
     folder = folder.resolve()
     run = load_run(folder / "run.json")
     stage = run.stage(name)
-    place = folder / name
+    with term_raises(KeyboardInterrupt), holding(folder, name), own_gpus(stage):
+        return _run_or_reuse(run, stage, folder)
+
+
+def _run_or_reuse(run: Run, stage: Stage, folder: Path) -> int:
+    name, place = stage.name, folder / stage.name
     inputs = stage_inputs(stage, folder)
     moved = make_way(stage.name, folder, digest_of(inputs))
     manifest = manifest_of(stage.name, folder)
@@ -55,9 +63,15 @@ def run_stage(folder: Path, name: str) -> int:
         except ExecutionFailure as failure:
             _record_failure(place, failure, log)
             return failure.exit_code
+        except KeyboardInterrupt:
+            log.write("stopped by a signal, the batch system's or the user's: the next run goes on from here\n")
+            return EXIT_TERMINATED
         except (NotebookError, ProfileError) as error:
             _record_failure(place, ExecutionFailure("bad input", EXIT_BAD_INPUT, None, "", str(error)), log)
             return EXIT_BAD_INPUT
+        except Exception as error:  # of ours or of a library: told like any other, its traceback is in snakemake.log
+            _record_failure(place, ExecutionFailure("unexpected", 1, None, "", f"{type(error).__name__}: {error}"), log)
+            raise
 
 
 def _run(run: Run, stage: Stage, folder: Path, inputs: dict[str, Any], log: IO[str]) -> None:

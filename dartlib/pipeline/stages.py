@@ -26,7 +26,7 @@ class Stage:
 
     ``parameters`` are those given on purpose; ``files`` are parameters that name a file or folder of an earlier stage,
     by its path in the run folder, and ``reads`` what the notebook finds there by itself. ``engine`` says that it keeps
-    the cores or the GPU busy: such stages take turns.
+    the cores or the GPU busy: such stages take turns, unless they have GPUs of their own. ``resources``: what it takes.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Stage:
     engine: bool
     files: Mapping[str, str] = field(default_factory=dict)
     reads: Sequence[str] = ()
+    resources: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def _stages(profile: Profile) -> Iterator[Stage]:
                 keys = "engine, teacher, base_model, sampling_seed, training_seeds, strategies"
                 raise ProfileError(f"{notebook}: {key} follows from the run and the profile's own keys ({keys})")
         parameters = {key: _from_here(value) for key, value in {**own, **wired}.items()}
-        return Stage(name, notebook, needs, parameters, **{"engine": True, **more})
+        resources = profile.stage_resources(notebook)
+        return Stage(name, notebook, needs, parameters, **{"engine": True, "resources": resources, **more})
 
     strategies = list(profile.strategies)
     synthesis = tuple(f"02_synthesis/{name}.parquet" for name in ("queries", "outcomes", "samples"))

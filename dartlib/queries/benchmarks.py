@@ -5,10 +5,7 @@ Students are asked without examples, in the prompt they were trained with. Base 
 instruction with OlympiadBench's questions.
 """
 
-from __future__ import annotations
-
 import csv
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from dartlib.files import text_digest
 from dartlib.queries.templates import Template
 from dartlib.records import Query
 
@@ -82,6 +80,6 @@ def choose_queries(queries: Sequence[Query], count: int, seed: int) -> list[Quer
 
     A smaller number gives a part of a larger one's queries.
     """
-    drawn = sorted(queries, key=lambda query: hashlib.sha256(f"{seed}:{query.query_id}".encode()).digest())
+    drawn = sorted(queries, key=lambda query: text_digest(f"{seed}:{query.query_id}"))
     chosen = {query.query_id for query in drawn[: count or len(drawn)]}
     return [query for query in queries if query.query_id in chosen]

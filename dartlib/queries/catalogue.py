@@ -4,8 +4,6 @@ An entry says where a set is (repo, revision, config, split, mirrors, names of i
 and rules), what is known of it (rows, repeated questions), and under which licence and citation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache

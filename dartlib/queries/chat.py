@@ -5,8 +5,6 @@ stand in one column, or the asking ones in one and the answering ones in another
 ``input`` and ``output``). System messages are instructions, not questions: a template gives its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

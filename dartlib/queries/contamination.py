@@ -6,8 +6,6 @@ later data recipes (n = 8 to 13). A question of fewer than n words can only be f
 Neither test sees a paraphrase, so a clean report means "no copy found".
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress

@@ -5,8 +5,6 @@ named by its name or by a path: ``reward_model.ground_truth`` is a field of a st
 last item of a list.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

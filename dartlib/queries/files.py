@@ -4,8 +4,6 @@ JSONL, CSV and Parquet are streamed. Whatever cannot be read is a RecordError wi
 Which column of a row is what, `fields` says.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import re

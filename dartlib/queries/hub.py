@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dartlib.files import cache_folder, replacing, write_text_atomically
+from dartlib.files import cache_folder, first_line, replacing, write_text_atomically
 from dartlib.queries.catalogue import Source
 from dartlib.queries.fields import column_names
 from dartlib.queries.files import FORMATS
@@ -62,7 +62,7 @@ def fetch_source(source: Source, log: Callable[[str], None] = print) -> Path:
         except RecordError:
             raise
         except Exception as error:  # the Hub's clients raise many kinds; each means: not from here
-            reasons.append(f"{repo}: {_first_line(error)}")
+            reasons.append(f"{repo}: {first_line(error)}")
             continue
         about = {"name": source.name, "repo": repo, "commit": commit, "split": source.split, "rows": rows}
         about |= {"licence": source.licence, "citation": source.citation}
@@ -82,7 +82,7 @@ def probe_source(source: Source) -> list[str]:
     try:
         row = next(_stream(source, source.repo, source.revision, 1)).to_pylist()[0]
     except Exception as error:
-        return [f"{source.repo} cannot be read ({_first_line(error)})"]
+        return [f"{source.repo} cannot be read ({first_line(error)})"]
     return missing_columns(source, row)
 
 
@@ -131,7 +131,3 @@ def _store(target: Path, source: Source, tables: Iterator[pa.Table]) -> int:
             writer.write_table(table.cast(first.schema))
             count += table.num_rows
     return count
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

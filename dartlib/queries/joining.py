@@ -1,7 +1,5 @@
 """Responses to the queries they answer: by text, exact after stripping first, then by a normalised form."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence

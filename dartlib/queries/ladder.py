@@ -11,7 +11,6 @@ The ladder ``steps`` carries the study. It is drawn here, because the study need
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from dartlib.files import text_digest
 from dartlib.queries.templates import LADDER_EXEMPLARS
 from dartlib.records import Query, make_queries
 from dartlib.statistics import wilson_interval
@@ -116,7 +116,7 @@ def build_ladder(
                 f"level {level} of ladder {ladder!r} has {len(found)} {split} queries, "
                 f"{queries_per_level} were asked for: lower queries_per_level"
             )
-        found.sort(key=lambda item: _digest(f"{seed}:{item.question}"))
+        found.sort(key=lambda item: text_digest(f"{seed}:{item.question}"))
         rows += [_row(item, rungs[level]) for item in found[:queries_per_level]]
     return make_queries(rows, source=f"ladder-{ladder}", version=ladder_version(ladder))
 
@@ -124,7 +124,7 @@ def build_ladder(
 def ladder_version(ladder: str) -> str:
     """12 hex digits that change when the generators, their configuration or their release change."""
     table = [[rung.level, rung.generator, dict(rung.config), rung.smallest_answer] for rung in LADDERS[ladder]]
-    return _digest(json.dumps([REASONING_GYM_VERSION, ITEMS_PER_LEVEL, table], sort_keys=True))[:12]
+    return text_digest(json.dumps([REASONING_GYM_VERSION, ITEMS_PER_LEVEL, table], sort_keys=True), 12)
 
 
 def ladder_table() -> pd.DataFrame:
@@ -172,7 +172,7 @@ def canonical_key(question: str) -> str:
 
 def split_of(key: str, development_percent: int = 0) -> str:
     """The split of a canonical key: a fixed property of the key, never of a seed."""
-    place = int(_digest(key)[:8], 16) % 100
+    place = int(text_digest(key, 8), 16) % 100
     if place < TRAIN_PERCENT:
         return "train"
     return "development" if place < TRAIN_PERCENT + development_percent else "test"
@@ -268,7 +268,3 @@ _QUESTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "gcd": _numbers("greatest common divisor"),
     "lcm": _numbers("least common multiple"),
 }
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

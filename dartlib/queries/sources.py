@@ -4,9 +4,6 @@ A file needs a question and a reference answer per row; everything else is optio
 reported with file, line or row, field and the fix, before anything is sampled.
 """
 
-from __future__ import annotations
-
-import hashlib
 import json
 import math
 import re
@@ -17,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dartlib.boxes import reference_in
-from dartlib.files import find_path
+from dartlib.files import find_path, text_digest
+from dartlib.queries.benchmarks import choose_queries
 from dartlib.queries.catalogue import Source, get_source, load_catalogue
 from dartlib.queries.fields import QUERY_FIELDS, Cell, read_fields, read_level
 from dartlib.queries.hub import find_source
@@ -37,8 +35,9 @@ def load_queries(
     columns: Mapping[str, str] | None = None,
     log: Callable[[str], None] = print,
 ) -> list[Query]:
-    """Queries of a ladder named ``ladder-<name>``, of a known set of the catalogue, or of a file by its path.
+    """Queries of a ladder named ``ladder-<name>``, of known sets of the catalogue, or of a file by its path.
 
+    Several sets stand with commas between them; ``math-train:20`` draws 20 of a set's queries by ``seed``.
     Sets and files are read whole: ``queries_per_level`` and ``seed`` are for ladders, ``columns`` (as in read_queries)
     for files. A problem that a file repeats is asked once, unless ``split`` is "test": a benchmark counts it as often
     as it stands there.
@@ -46,8 +45,9 @@ def load_queries(
     name = source.removeprefix("ladder-")
     if name in LADDERS and name != source:
         return build_ladder(ladder=name, split=split, queries_per_level=queries_per_level, seed=seed)
-    if source in load_catalogue():
-        return load_known_queries(source, log=log)
+    if parts := known_sets(source):
+        loaded = [(load_known_queries(set_name, log=log), count) for set_name, count in parts]
+        return [query for queries, count in loaded for query in choose_queries(queries, count, seed)]
     try:
         path = find_path(source, log)
     except FileNotFoundError as error:
@@ -57,6 +57,14 @@ def load_queries(
             f"{error}, not a built-in ladder ({ladders}) and not a known data set ({', '.join(known)})"
         ) from None
     return read_queries(path, columns=columns, keep_repeats=split == "test", log=log)
+
+
+def known_sets(source: str) -> list[tuple[str, int]]:
+    """The sets that a text such as ``math-train:20,gsm8k-train`` names, with how many queries (0: all); else none."""
+    parts = [part.strip().partition(":") for part in source.split(",")]
+    known = all(name in load_catalogue() and (not colon or count.isdecimal()) for name, colon, count in parts)
+    once = len({name for name, *_ in parts}) == len(parts)
+    return [(name, int(count or 0)) for name, _, count in parts] if known and once else []
 
 
 def load_known_queries(name: str, *, log: Callable[[str], None] = print) -> list[Query]:
@@ -211,8 +219,7 @@ def _to_record(where: str, cells: Mapping[str, Cell], known: Source | None) -> d
 
 def _by_rules(known: Source, record: Mapping[str, Any], stated: str, several: bool) -> dict[str, Any]:
     """What the catalogue says about this row's level, answer type and tolerance."""
-    digest = hashlib.sha256(record["query"].encode()).hexdigest()[:16]
-    level = known.levels.get(digest) if record["level"] is None else record["level"]
+    level = known.levels.get(text_digest(record["query"], 16)) if record["level"] is None else record["level"]
     kind = known.answer_types.get(stated, "expression") if stated else record["answer_type"]
     tolerance = record["tolerance"]
     if tolerance is None and kind == "number":

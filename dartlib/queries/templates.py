@@ -5,18 +5,16 @@ ladders' templates are ours, for models too small to be asked without examples. 
 or are a model's own chat template. Text is put in by joining strings, never by formatting: a query may hold braces.
 """
 
-from __future__ import annotations
-
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dartlib.files import find_path
+from dartlib.files import find_path, first_line, text_digest
 from dartlib.records import RecordError
 
 # Worked examples of ``ladder-fewshot``. Each names the operation in words and repeats the whole expression: with
@@ -55,45 +53,38 @@ class Template:
 
     @property
     def fingerprint(self) -> str:
-        text = "\x00".join([self.before, self.after, *self.stop])
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return text_digest("\x00".join([self.before, self.after, *self.stop]), 12)
 
 
 def _shots(exemplars: Sequence[tuple[str, str]]) -> str:
     return "".join(f"Question: {query}\nAnswer: {solution}\n\n" for query, solution in exemplars)
 
 
-# Sources: hkust-nlp/dart-math at 219b324, dart_math/utils.py. The paper prints "###Instruction:" without the
-# space; the code has it, and so have the trained models seen it.
-TEMPLATES: dict[str, Template] = {
-    template.name: template
-    for template in (
-        Template(
-            name="alpaca",
-            before="Below is an instruction that describes a task. "
-            "Write a response that appropriately completes the request.\n\n### Instruction:\n",
-            after="\n\n### Response:\n",
-            stop=("### Instruction:", "### Response:"),
-        ),
-        Template(
-            name="deepseekmath",
-            before="User: ",
-            after="\nPlease reason step by step, and put your final answer within \\boxed{}.\n\nAssistant:",
-            stop=("User:", "Assistant:"),
-        ),
-        Template(name="qa", before="User:\n", after="\n\nAssistant:\n", stop=("User:", "Assistant:")),
-        *(
-            Template(name=name, before=_shots(exemplars) + "Question: ", after="\nAnswer:", stop=("\n\n",))
-            for name, exemplars in (("ladder-fewshot", LADDER_EXEMPLARS), ("steps-fewshot", STEPS_EXEMPLARS))
-        ),
-        Template(name="ladder", before="Question: ", after="\nAnswer:", stop=("\n\n",)),
-    )
-}
-
-
 CHAT = "chat"  # the name of a model's own template
 _PLACE = "{query}"
 _TOLD_DATE = date(2024, 7, 26)  # what a chat template that states today's date gets: or a pool would last one day
+
+
+def _read(name: str, values: Any) -> Template:
+    """A template from its YAML values; ValueError says what is wrong with them."""
+    if not isinstance(values, dict) or not {"prompt"} <= set(values) <= {"prompt", "stop"}:
+        raise ValueError("a template has the key prompt, and may have stop")
+    prompt, stop = str(values["prompt"]), values.get("stop") or []
+    if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
+        raise ValueError("stop must be a list of texts, with quotes where they hold a colon or a number sign")
+    if (count := prompt.count(_PLACE)) != 1:
+        raise ValueError(f"holds {_PLACE} {count} times: write it once, where the query goes")
+    before, _, after = prompt.partition(_PLACE)
+    return Template(name, before, after, tuple(stop))
+
+
+_KNOWN = yaml.safe_load(files(__package__).joinpath("templates.yaml").read_text(encoding="utf-8"))
+_FEW_SHOT = {"ladder-fewshot": LADDER_EXEMPLARS, "steps-fewshot": STEPS_EXEMPLARS}
+TEMPLATES: dict[str, Template] = {name: _read(name, values) for name, values in _KNOWN.items()}
+TEMPLATES |= {
+    name: replace(TEMPLATES["ladder"], name=name, before=_shots(exemplars) + TEMPLATES["ladder"].before)
+    for name, exemplars in _FEW_SHOT.items()
+}
 
 
 def get_template(name: str, tokenizer: Callable[[], Any] | None = None) -> Template:
@@ -124,16 +115,11 @@ def read_template(path: Path) -> Template:
         text = path.read_text(encoding="utf-8")
         values = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else {"prompt": text.removesuffix("\n")}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecordError(f"{path}: no prompt template can be read ({str(error).splitlines()[0]})") from None
-    if not isinstance(values, dict) or not {"prompt"} <= set(values) <= {"prompt", "stop"}:
-        raise RecordError(f"{path}: a template has the key prompt, and may have stop")
-    prompt, stop = str(values["prompt"]), values.get("stop") or []
-    if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
-        raise RecordError(f"{path}: stop must be a list of texts, with quotes where they hold a colon or a number sign")
-    if (count := prompt.count(_PLACE)) != 1:
-        raise RecordError(f"{path}: holds {_PLACE} {count} times: write it once, where the query goes")
-    before, _, after = prompt.partition(_PLACE)
-    return Template(path.name, before, after, tuple(stop))
+        raise RecordError(f"{path}: no prompt template can be read ({first_line(error)})") from None
+    try:
+        return _read(path.name, values)
+    except ValueError as error:
+        raise RecordError(f"{path}: {error}") from None
 
 
 def chat_template(tokenizer: Any) -> Template:
@@ -149,8 +135,8 @@ def chat_template(tokenizer: Any) -> Template:
         whole = found and _rendered(tokenizer, other) == before + other + after
         end = _rendered(tokenizer, asked, answered).rpartition(answered)[2]
     except Exception as error:  # the template's own code: anything may come of it
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RecordError(f"the model's own chat template cannot be used ({why}): name another template") from None
+        why = f"the model's own chat template cannot be used ({first_line(error)})"
+        raise RecordError(f"{why}: name another template") from None
     if not whole:
         raise RecordError("the model's chat template changes the text of a question: name another template")
     bos, ids = tokenizer.bos_token, tokenizer("a").input_ids

@@ -5,8 +5,6 @@ The text is parsed and translated, never evaluated: it may hold names of columns
 equal to nothing and different from everything.
 """
 
-from __future__ import annotations
-
 import ast
 import io
 import tokenize

@@ -3,8 +3,6 @@
 A demand is told in numbered trials, never in time, so that a finished data set cannot depend on when replies came.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol

@@ -1,7 +1,5 @@
 """When a run must stop because going on would waste what it costs: a dead engine, unusable replies, a lost grader."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections import Counter, deque

@@ -1,7 +1,5 @@
 """Which trials a pool holds and what their verdicts are, as arrays of numbers: 20 million trials take 180 MB."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -6,17 +6,15 @@ under a temporary name, synced and renamed, so a file that is there is whole; `s
 cannot be used are named by readers and moved to ``set-aside/`` by the next run.
 """
 
-from __future__ import annotations
-
-import hashlib
 import json
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from dartlib.engines.protocol import SamplingParameters
-from dartlib.files import write_text_atomically
+from dartlib.files import text_digest, write_text_atomically
 from dartlib.records import Attempt, Grade, Query, Trial, read_records, write_records
 from dartlib.sampling import shards
 
@@ -46,7 +44,7 @@ class Setting:
             object.__setattr__(self, name, number(getattr(self, name)))  # 1 and 1.0 are one setting
 
     @classmethod
-    def of(cls, weights: str, template: str, sampling: SamplingParameters, sampling_seed: int) -> Setting:
+    def of(cls, weights: str, template: str, sampling: SamplingParameters, sampling_seed: int) -> Self:
         """The setting of an engine's weights, a template and sampling parameters."""
         return cls(
             weights, template, sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop, sampling_seed
@@ -54,7 +52,7 @@ class Setting:
 
     @property
     def identity(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return text_digest(json.dumps(asdict(self), sort_keys=True), 12)
 
 
 def read_setting(folder: Path) -> Setting:
@@ -76,13 +74,13 @@ def read_setting(folder: Path) -> Setting:
 def trial_seed(sampling_seed: int, query_id: str, trial: int) -> int:
     """Seed of one trial (31 bits), from sampling seed, query and trial number alone."""
     text = f"{sampling_seed}\x00{query_id}\x00{trial}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & 0x7FFFFFFF
+    return int(text_digest(text, 8), 16) & 0x7FFFFFFF
 
 
 def grader_key(grader_version: str, query: Query) -> str:
     """Identifies what a verdict rests on: the grader and the query's reference answer; tells a lenient grader."""
     parts = [grader_version, query.reference_answer, query.answer_type, str(query.tolerance)]
-    digest = hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:12]
+    digest = text_digest("\x00".join(parts), 12)
     return digest + LENIENT if grader_version.endswith(LENIENT) else digest
 
 

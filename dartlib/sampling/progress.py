@@ -1,7 +1,5 @@
 """How far sampling is, how fast, and how long it will take: a line every few seconds, or a widget in Jupyter."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable

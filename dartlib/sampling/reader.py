@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-_READ_AGAIN = 5  # times, when shards were merged under a reader's hands
+_READ_AGAIN = 100  # times, when shards were merged under a reader's hands: a merge takes about as long as a try
 _MEMORY = "800MB"  # DuckDB spills to its temporary folder beyond this
 _ROWS_AT_A_TIME = 16_384
 _TEXT_AT_A_TIME = 400 * 2**20  # bytes that are sorted together: DuckDB 2.0 does not spill a sort of texts

@@ -4,8 +4,6 @@ It keeps every engine slot busy, grades each reply on arrival, flushes the pool 
 out, and repeats failed requests. What it does not do: decide anything - that is the scheduler's and the policy's.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter

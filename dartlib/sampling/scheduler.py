@@ -8,8 +8,6 @@ What this module does not do: it asks no engine, reads no clock, writes no file.
 drive the very same object.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

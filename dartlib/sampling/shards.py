@@ -5,8 +5,6 @@ their files. A merged shard is renamed into place before the files it replaces a
 numbers lie within another's range does not count: so a kill at any instant neither loses nor repeats a row.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Two models on the same items: tests for one training run each, intervals over several, and what a design can see."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Intervals of proportions and means, and the bootstrap behind them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from statistics import NormalDist

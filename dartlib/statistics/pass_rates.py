@@ -1,7 +1,5 @@
 """Pass rates of queries: beta-binomial populations, beliefs about one query, and the waste they foresee."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -92,7 +90,7 @@ class ZeroInflatedBeta(NamedTuple):
         """Expected pass rate."""
         return (1 - self.zero) * self.a / (self.a + self.b)
 
-    def after(self, successes: int, trials: int) -> ZeroInflatedBeta:
+    def after(self, successes: int, trials: int) -> "ZeroInflatedBeta":
         """The belief after ``successes`` in ``trials``: one success proves that the rate is not 0."""
         check_counts(successes, trials)
         a, b = posterior(self.a, self.b, successes, trials)

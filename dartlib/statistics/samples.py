@@ -1,7 +1,5 @@
 """Scores of an item that was asked several times: pass@k and maj@k, exact over all subsets of k samples."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from functools import lru_cache

@@ -4,8 +4,6 @@ Difficulty is the fail rate, wrong / all over the difficulty trials of the sampl
 printed in the preprint's appendix A.2 has it inverted, the text and the released code have it this way).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -3,8 +3,6 @@
 Each begins with the Hub's own YAML header, so a folder of data sets can be uploaded as it is.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ the pool and enter neither a data set nor a pass rate. VRT(n) is trials 0..n-1. 
 correct) alone; texts are read when a data set is written, and only those that enter it.
 """
 
-from __future__ import annotations
-
 import random
 from bisect import bisect_left
 from collections import Counter
@@ -251,17 +249,3 @@ def curate(
             reason = "duplicate" if text in seen else None
             seen.add(text)
         yield row, reason
-
-
-def with_originals(rows: Iterable[SftRow], queries: Sequence[Query], solutions: Mapping[str, str]) -> list[SftRow]:
-    """The rows plus the human solution of each query that has one (by ``query_id``), as trial -1 behind its rows.
-
-    Off unless called: the paper says that it adds the original pairs, but the released sets do not hold them.
-    """
-    added = [
-        SftRow(query.query, solutions[query.query_id], query.query_id, -1, query.source, query.level, None, "original")
-        for query in queries
-        if query.query_id in solutions
-    ]
-    place = {query.query_id: number for number, query in enumerate(queries)}
-    return sorted([*rows, *added], key=lambda row: place[row.query_id])  # stable: trials stay in order

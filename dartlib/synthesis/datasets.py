@@ -1,7 +1,5 @@
 """Data sets as files: Parquet and JSONL, written row by row, and what their cards tell of the rows."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -7,18 +7,14 @@ follow a beta distribution. Both are fitted by maximum likelihood on the same tr
 What this module does not do: it changes no quota.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from dartlib.records import Counts
 from dartlib.statistics import ZeroInflatedBeta, fit_zero_inflated_beta, wilson_interval
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # A level with fewer queries borrows the population of all levels: three parameters cannot be seen in a handful.
 MIN_QUERIES_PER_LEVEL = 20
@@ -59,8 +55,6 @@ def measure_difficulty(counts: Mapping[str, Counts], levels: Mapping[str, int | 
     ``pass_rate``, the posterior mean, with its credible interval ``pass_interval``; ``never``, the posterior
     probability that the teacher never solves the query.
     """
-    import pandas as pd
-
     rows = []
     for query_id, (correct, trials) in counts.items():
         belief = priors.of(levels.get(query_id)).after(correct, trials)

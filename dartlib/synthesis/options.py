@@ -1,10 +1,8 @@
 """What a synthesis may do otherwise than the paper. Everything is off unless it is asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 from dartlib.records import did_you_mean
 from dartlib.sampling import Budget
@@ -26,7 +24,7 @@ class SynthesisOptions:
     allow_unusable: bool = False  # go on although most replies are cut or hold no answer
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> SynthesisOptions:
+    def of(cls, values: Mapping[str, Any]) -> Self:
         """Options by name. Raises ValueError for an unknown name (naming the closest) or a value of another type."""
         defaults = {item.name: item.default for item in fields(cls)}
         for name, value in values.items():

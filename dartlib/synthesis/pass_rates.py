@@ -4,8 +4,6 @@ They stand in for difficulty trials (notebook 02), predict what vanilla sampling
 simulation (06).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,17 +3,13 @@
 A red flag is a reason to read a response, not a proof against it; the paper's method looks at none of them.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from dartlib.statistics import wilson_interval
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LONG_WORDS = 1000
 FEW_WORDS = 10
@@ -79,8 +75,6 @@ def flag_table(counts: FlagCounts) -> pd.DataFrame:
     Columns: group, responses, and per flag its share with the Wilson 95 % interval (``long``, ``long_low``,
     ``long_high`` …).
     """
-    import pandas as pd
-
     table = []
     for group in sorted(counts):
         total = counts[group]["responses"]

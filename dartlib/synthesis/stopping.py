@@ -10,21 +10,17 @@ A rule saves by abandoning hard queries, so it is judged on trials, achieving ra
 coverage on the hardest queries together (``dartlib.lab.judge``).
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from dartlib.records import QueryOutcome
 from dartlib.statistics import ZeroInflatedBeta
 from dartlib.synthesis.difficulty import Priors
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Reviews at numbers of trials that grow by a quarter: 20 of them between 20 and 2,048.
 _GROWTH = 1.25
@@ -110,8 +106,6 @@ def unmet_queries(outcomes: Sequence[QueryOutcome], priors: Priors) -> pd.DataFr
     ``interval``; ``never``, the probability that the teacher cannot solve the query; ``chance`` that as many trials
     again would meet the quota.
     """
-    import pandas as pd
-
     rows: list[dict[str, object]] = []
     for outcome in outcomes:
         if outcome.quota is None or outcome.status == "met":

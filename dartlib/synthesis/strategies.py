@@ -4,8 +4,6 @@ Every strategy is a rule on the numbered trials of a query, so one pool serves a
 one is met also covers the others, and each data set is cut from its own prefix by the same policy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -1,11 +1,11 @@
 """From queries to data sets: draw one pool for all chosen strategies, then cut each data set from it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from dartlib.engines import Engine, SamplingParameters
 from dartlib.files import write_text_atomically
@@ -20,9 +20,6 @@ from dartlib.synthesis.difficulty import fit_priors
 from dartlib.synthesis.stopping import FIRST_REVIEW, PosteriorStopping, StoppingRule, unmet_queries
 from dartlib.synthesis.strategies import StrategyPolicy, StrategySettings
 from dartlib.synthesis.verifier import VerifierCard
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _HASHES = ("weights", "template")  # of a setting: cards tell their names
 

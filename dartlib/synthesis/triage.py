@@ -4,20 +4,15 @@ One row per query, with what helps to decide. Four patterns are named, in this o
 unlikely; the thresholds are ours, and the responses to read are the judge.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from dartlib.grading import GradingPool, extract_answer
 from dartlib.records import Query, Verdict
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COLUMNS = [
     "query_id", "level", "query", "reference_answer", "trials", "top_answer", "top_share", "answers", "near_misses",
@@ -45,8 +40,6 @@ def triage(queries: Sequence[Query], samples: pd.DataFrame, *, min_trials: int =
     answer is graded once more leniently, also of responses that were cut: ``near_misses`` counts the trials that
     would then be correct, and ``near_miss`` shows one such answer. ``read`` names the trials to read first.
     """
-    import pandas as pd
-
     never = samples.groupby("query_id").filter(
         lambda group: len(group) >= min_trials and not (group["verdict"] == Verdict.CORRECT.value).any()
     )

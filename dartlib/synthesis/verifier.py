@@ -6,8 +6,6 @@ accepted) and false acceptance q (wrong answers that are accepted), the number o
 A = r R + q (T - R), and the share of accepted ones that are right is r R / A.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

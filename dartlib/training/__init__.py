@@ -6,23 +6,3 @@ from dartlib.training.launcher import completed_report, train, training_command
 from dartlib.training.memory import describe_training, memory_table, model_shape
 from dartlib.training.progress import progress_log
 from dartlib.training.recipe import Recipe, TrainingError, load_recipe, recipe_names
-
-__all__ = [
-    "TRAINING_VERSION",
-    "Job",
-    "Recipe",
-    "TrainingConfig",
-    "TrainingError",
-    "TrainingReport",
-    "completed_report",
-    "describe_training",
-    "load_recipe",
-    "memory_table",
-    "model_shape",
-    "plan_steps",
-    "progress_log",
-    "read_examples",
-    "recipe_names",
-    "train",
-    "training_command",
-]

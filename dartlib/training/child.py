@@ -5,21 +5,20 @@ the vocabulary projection for prompts too. Writes ``training_log.jsonl`` step by
 and ``checkpoint/`` at the end. A run that was killed goes on by the same command.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoTokenizer
 
 from dartlib.leases import Lease, LeaseHeld
 from dartlib.records import RecordError
@@ -34,7 +33,7 @@ from dartlib.training.steps import run_steps
 from dartlib.training.workers import OneProcess, ZeroProcesses, available_memory, join_processes, loading
 
 _STARTED = time.monotonic()
-_TYPES: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": "True".__eq__}
+_READ: Mapping[Any, Any] = {bool: "True".__eq__}  # how a setting is read, where not by calling its type
 _RANK = int(os.environ.get("RANK", 0))
 
 
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> int:
     for name in ("dataset", "base-model", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     for item in (*fields(TrainingConfig), *fields(Recipe)):  # no defaults here: the launcher names every setting
-        parser.add_argument(f"--{item.name.replace('_', '-')}", type=_TYPES[str(item.type)], required=True)
+        parser.add_argument(f"--{item.name.replace('_', '-')}", type=_READ.get(item.type, item.type), required=True)
     values = vars(parser.parse_args(arguments))
     try:
         config = TrainingConfig(**{item.name: values.pop(item.name) for item in fields(TrainingConfig)})
@@ -75,8 +74,6 @@ def fine_tune(job: Job) -> TrainingReport | None:
 
 
 def _fine_tune(job: Job, digest: str) -> TrainingReport | None:
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(job.base_model, trust_remote_code=False)
     examples = _shared_examples(job, tokenizer)
     steps = plan_steps(examples.lengths, job.config)

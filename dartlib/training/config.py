@@ -1,15 +1,12 @@
 """What a training run is asked to do, and what it reports. Nothing here loads torch."""
 
-from __future__ import annotations
-
-import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from dartlib.engines import ModelError, load_tokenizer, weights_fingerprint
-from dartlib.files import write_text_atomically
+from dartlib.files import sha256_of, text_digest, write_text_atomically
 from dartlib.queries import CHAT, get_template
 from dartlib.training.recipe import Recipe, TrainingError
 
@@ -125,13 +122,11 @@ class Job:
             weights = weights_fingerprint(self.base_model)
         except ModelError as error:
             raise TrainingError(str(error)) from None
-        with open(self.dataset, "rb") as handle:
-            data = hashlib.file_digest(handle, "sha256").hexdigest()
         lora = f"lora {self.recipe.lora_rank} {self.recipe.lora_alpha}" if self.recipe.lora_rank else "all weights"
         settings = json.dumps(asdict(self.config), sort_keys=True)
         template = get_template(self.config.template, lambda: load_tokenizer(str(self.base_model)))
-        parts = [settings, template.fingerprint, weights, lora, data]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        parts = [settings, template.fingerprint, weights, lora, sha256_of(self.dataset)]
+        return text_digest("\n".join(parts))
 
 
 def write_report(checkpoint: Path, report: TrainingReport, job: str) -> None:

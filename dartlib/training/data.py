@@ -8,7 +8,6 @@ into memory, the file would count as resident in each of them once every page wa
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import random
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dartlib.files import sha256_of, text_digest
 from dartlib.queries import Template, get_template, read_training_rows
 from dartlib.records import RecordError
 from dartlib.training.config import TrainingConfig
@@ -132,11 +132,9 @@ def read_examples(
 
 def _tokens_name(dataset: Path, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig) -> str:
     """Names the folder of a data set's tokens by all that decides them."""
-    with open(dataset, "rb") as handle:
-        data = hashlib.file_digest(handle, "sha256").hexdigest()
     words = f"{tokenizer.backend_tokenizer.to_str()} {tokenizer.eos_token_id}"
-    parts = f"{data} {get_template(config.template, lambda: tokenizer).fingerprint} {words}"
-    return f"tokens-{hashlib.sha256(parts.encode()).hexdigest()[:16]}"
+    parts = f"{sha256_of(dataset)} {get_template(config.template, lambda: tokenizer).fingerprint} {words}"
+    return f"tokens-{text_digest(parts, 16)}"
 
 
 def _tokenize(

@@ -1,7 +1,5 @@
 """The caller's side of training: starts the processes, shows their progress, reads the report. Loads no torch."""
 
-from __future__ import annotations
-
 import codecs
 import os
 import shlex

@@ -5,21 +5,17 @@ the kernel (flash attention). Transformers can infer either from restarted posit
 its cache is on; what is given always holds. `check_packing` compares with separate passes before any step.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from dartlib.training.data import Example
 from dartlib.training.recipe import TrainingError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 CHUNK_TOKENS = 512  # supervised tokens projected at a time: 100 MB of fp32 logits per buffer at 49k words
 

@@ -5,8 +5,6 @@ of a decoder (attention, gated MLP, two norms) keep for backward, the mask, and 
 allocator's fragments, the libraries themselves, communication buffers.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

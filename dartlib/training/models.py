@@ -1,22 +1,17 @@
 """The model that is trained: loading, LoRA, and the student's folder. transformers and peft are met here."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from dartlib.files import sync_folder
 from dartlib.training.config import Job
 from dartlib.training.recipe import TrainingError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load_model(job: Job) -> tuple[PreTrainedModel, torch.dtype]:
@@ -25,8 +20,6 @@ def load_model(job: Job) -> tuple[PreTrainedModel, torch.dtype]:
     In bf16 an AdamW step at 1e-5 rounds away for 98 % of the weights: the weights that are trained are fp32. Those
     that LoRA leaves as they are stay in their own type when the arithmetic is bf16 anyway.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     recipe = job.recipe
     stored = AutoConfig.from_pretrained(job.base_model, trust_remote_code=False).dtype or torch.float32
     if recipe.attention.startswith("flash") and job.config.precision != "bf16":

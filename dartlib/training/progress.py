@@ -1,7 +1,5 @@
 """The training log: one JSON line per optimiser step, and how it is seen while it grows. No torch here."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

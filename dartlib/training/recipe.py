@@ -3,10 +3,9 @@
 (LoRA is the exception: it changes which weights are learnt, and so it is part of a job's digest.)
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import yaml
 
@@ -89,7 +88,7 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise TrainingError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise TrainingError(f"{path}: a recipe is a mapping of keys to values")
-    kinds = {field.name: str(field.type) for field in fields(Recipe)}
+    kinds = {name: kind.__name__ for name, kind in get_type_hints(Recipe).items()}
     for key, value in values.items():
         if key not in kinds:
             raise TrainingError(f"{path}: unknown key {key!r}: valid are {', '.join(kinds)}")

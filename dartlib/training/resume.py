@@ -5,8 +5,6 @@ thread count (CPU sums depend on it) and a digest of the plan. Steps and their o
 pure function of data and settings, and the digest says that they are the same. The last two are kept.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """The optimiser steps of a run: packs dealt to processes, one log line each, checkpoints on the way."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -5,8 +5,6 @@ batches of a step are in. Losses are divided by the supervised tokens of the who
 gradients add up; DeepSpeed averages them over processes, hence its factor. Which batches there are is not known here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import importlib.metadata
@@ -15,17 +13,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
-from dartlib.files import cache_folder
+from dartlib.files import cache_folder, first_line, locked
 from dartlib.training.config import Job, TrainingConfig
 from dartlib.training.loss import Batch, SupervisedModel
 from dartlib.training.recipe import Recipe, TrainingError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 if not torch.cuda.is_available():  # transformers imports DeepSpeed to save a model, and it would warn
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -231,8 +227,6 @@ def prepare_helper() -> None:
     torch compiles under a lock file that stays when the process is killed; every later run then waits for it for
     ever. Here a lock of the kernel's is held around it, so that a lock file that is found belongs to nobody.
     """
-    import fcntl
-
     versions = "-".join(importlib.metadata.version(name) for name in ("torch", "deepspeed"))
     folder = cache_folder() / "torch_extensions" / versions
     folder.mkdir(parents=True, exist_ok=True)
@@ -243,13 +237,12 @@ def prepare_helper() -> None:
     builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
     if builder is None:  # not on GPUs
         return
-    with open(folder / "in-use", "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locked(folder / "in-use"):
         (folder / builder.NAME / "lock").unlink(missing_ok=True)
         try:
             builder.load()
         except (RuntimeError, OSError) as error:  # no compiler: gloo alone is slower, and right
-            print(f"DeepSpeed's helper cannot be built, going on without: {str(error).splitlines()[0]}", flush=True)
+            print(f"DeepSpeed's helper cannot be built, going on without: {first_line(error)}", flush=True)
             __compatible_ops__[builder.NAME] = False
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from math_verify import parse, verify
 
 from dartlib.grading import extract_answer
-from dartlib.grading.equality.comparison import compare_fast, compare_symbolic
+from dartlib.grading.equality import comparison
 
 CASES = Path(__file__).parents[1] / "grading_cases.tsv"
 
@@ -76,9 +76,8 @@ def case_pairs() -> list[Pair]:
 
 def ours(pair: Pair) -> bool:
     """Our comparison, SymPy included."""
-    options: dict[str, Any] = {"tolerance": pair.tolerance, "query": pair.query}
-    decided = compare_fast(gold=pair.gold, pred=pair.pred, **options)
-    return (decided or compare_symbolic(gold=pair.gold, pred=pair.pred, **options)).equal
+    asked = comparison.Pair(pair.gold, pair.pred, pair.tolerance, pair.query)
+    return (comparison.compare_fast(asked) or comparison.compare_symbolic(asked)).equal
 
 
 def theirs(pair: Pair) -> bool:

@@ -6,8 +6,6 @@ that many equal answers become the same tuple. They never build a number of more
 and factorials stay as written and can only be compared by structure.
 """
 
-from __future__ import annotations
-
 import cmath
 import math
 from collections.abc import Iterable, Mapping
@@ -21,6 +19,7 @@ MAX_BITS = 12_000  # Python writes integers of up to 14,000 bits
 ONE: Node = ("num", Fraction(1))
 MINUS_ONE: Node = ("num", Fraction(-1))
 HALF: Node = ("num", Fraction(1, 2))
+_EXACT: Mapping[str, Any] = {"abs": abs, "floor": math.floor, "ceil": math.ceil}  # of a fraction
 
 
 class Undefined(ValueError):
@@ -118,12 +117,8 @@ def function(name: str, *arguments: Node) -> Node:
     value = arguments[0][1] if len(arguments) == 1 and arguments[0][0] == "num" else None
     if name == "factorial" and value is not None and value.denominator == 1 and 0 <= value <= 100:
         return number(math.factorial(int(value)))
-    if name == "abs" and value is not None:
-        return number(abs(value))
-    if name == "floor" and value is not None:
-        return number(math.floor(value))
-    if name == "ceil" and value is not None:
-        return number(math.ceil(value))
+    if name in _EXACT and value is not None:
+        return number(_EXACT[name](value))
     if name == "binom" and all(a[0] == "num" and a[1].denominator == 1 and 0 <= a[1] <= 100 for a in arguments):
         return number(math.comb(int(arguments[0][1]), int(arguments[1][1])))
     return ("fun", name, arguments)

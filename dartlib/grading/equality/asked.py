@@ -7,8 +7,6 @@
 * A base, a list and positive variables are asked for by these words.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import lru_cache

@@ -19,11 +19,10 @@ data: in doubt, the answers differ. The rules, in the order in which they are tr
 * sentences: the number that one states (``equality.sentences``).
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 from dartlib.grading.equality import algebra
 from dartlib.grading.equality.algebra import Undefined
@@ -46,6 +45,20 @@ _BOUND = re.compile(r"\\(?:sum|prod) ?_ ?\{? ?([a-z]) ?=")
 _NAMED = re.compile(r"^[^=\\]{1,12}= ?(?=.*\\(?:sum|prod))")
 
 
+class Pair(NamedTuple):
+    """What is compared: reference, answer, largest absolute error, the query, and the reference's type.
+
+    The query may ask for a form. ``answer_type``: ``text`` for references that are words, whatever they look like,
+    ``tuple`` for lists.
+    """
+
+    gold: str
+    pred: str
+    tolerance: float | None = None
+    query: str | None = None
+    answer_type: str = "number"
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Whether two answers are equal, and by which rule (a reason code; ``limit:<name>`` where a limit decided)."""
@@ -54,22 +67,11 @@ class Comparison:
     reason: str
 
 
-def answers_equal(*, gold: str, pred: str, tolerance: float | None = None, query: str | None = None) -> bool:
-    """Whether ``pred`` is the answer ``gold``. Runs SymPy in this process: for trusted text and for tests."""
-    decided = compare_fast(gold=gold, pred=pred, tolerance=tolerance, query=query)
-    return (decided or compare_symbolic(gold=gold, pred=pred, tolerance=tolerance, query=query)).equal
-
-
-def compare_fast(
-    *, gold: str, pred: str, tolerance: float | None = None, query: str | None = None, answer_type: str = "number"
-) -> Comparison | None:
-    """Decide without SymPy; None when only it can tell.
-
-    ``answer_type``: ``text`` for references that are words, whatever they look like, ``tuple`` for lists.
-    """
-    if max(len(gold), len(pred)) > MAX_LENGTH:
+def compare_fast(pair: Pair) -> Comparison | None:
+    """Decide without SymPy; None when only it can tell."""
+    if max(len(pair.gold), len(pair.pred)) > MAX_LENGTH:
         return Comparison(False, "limit:length")
-    left, right = _prepared(gold, pred, query)
+    left, right = _prepared(pair)
     if not left or not right:
         return Comparison(False, "empty")
     if left == right or _COMMA.sub(",", left) == _COMMA.sub(",", right):
@@ -78,39 +80,36 @@ def compare_fast(
         return Comparison(True, "string")
     if decided := compare_words(left, right):
         return Comparison(*decided)
-    if answer_type == "text":
+    if pair.answer_type == "text":
         return Comparison(False, "text")
-    if query and lacks_form(left, right, query):
+    if pair.query and lacks_form(left, right, pair.query):
         return Comparison(False, "form")
-    rules = _rules(left, tolerance, query, answer_type)
+    rules = _rules(left, pair)
     decision = _compare_read(left, right, rules)
     if (decision is None or not decision.equal) and (stated := _stated(left, right)):
         return _compare_read(left, stated, rules)
     return decision
 
 
-def compare_symbolic(
-    *, gold: str, pred: str, tolerance: float | None = None, query: str | None = None, answer_type: str = "number"
-) -> Comparison:
+def compare_symbolic(pair: Pair) -> Comparison:
     """Compare with SymPy what ``compare_fast`` left open: may run for ever, so call it where it can be killed."""
     from dartlib.grading.equality import symbolic
 
-    left, right = _prepared(gold, pred, query)
+    left, right = _prepared(pair)
     right = _stated(left, right) or right
-    rules = _rules(left, tolerance, query, answer_type)
     try:
         answers = read_answer(left), read_answer(right)
     except Unreadable:
         return Comparison(symbolic.equal_texts(left, right), "math-verify")
-    return Comparison(bool(compare_answers(*answers, rules, symbolic.equal_formulas)), "symbolic")
+    return Comparison(bool(compare_answers(*answers, _rules(left, pair), symbolic.equal_formulas)), "symbolic")
 
 
-def _prepared(gold: str, pred: str, query: str | None) -> tuple[str, str]:
+def _prepared(pair: Pair) -> tuple[str, str]:
     """Both answers in one spelling, the answer without what is only said about it; letters that are free to choose
     (an integer n, a constant C, the index of a sum) are the same in both."""
-    left, right = (normalise(without_afterthought(answer)) for answer in (gold, pred))
-    if query and "=" in right and "=" not in left:
-        right = without_question(right, query)
+    left, right = (normalise(without_afterthought(answer)) for answer in (pair.gold, pair.pred))
+    if pair.query and "=" in right and "=" not in left:
+        right = without_question(right, pair.query)
     if left == right:
         return left, right
     (left, first), (right, second) = without_index(left), without_index(right)
@@ -141,13 +140,13 @@ def _stated(gold: str, pred: str) -> str | None:
     return normalise(end) if end else None
 
 
-def _rules(gold: str, tolerance: float | None, query: str | None, answer_type: str) -> Rules:
-    asked = asked_of(query or "")
+def _rules(gold: str, pair: Pair) -> Rules:
+    asked = asked_of(pair.query or "")
     return Rules(
-        tolerance=Fraction(tolerance) if tolerance is not None else None,
+        tolerance=Fraction(pair.tolerance) if pair.tolerance is not None else None,
         decimals=max(map(len, re.findall(r"\.(\d+)", gold)), default=20 * bool(re.search(r"\d[eE]-\d", gold))),
         asked=asked,
-        listed=answer_type == "tuple" or asked.listed,
+        listed=pair.answer_type == "tuple" or asked.listed,
     )
 
 

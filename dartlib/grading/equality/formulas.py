@@ -1,7 +1,5 @@
 """Two formulas: exact numbers, the rules for decimals and error bounds, values in floating point. No SymPy."""
 
-from __future__ import annotations
-
 import math
 import random
 import re

@@ -1,7 +1,5 @@
 """Lists of named and bare items: which members of two answers belong together, and whether their order matters."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from dartlib.grading.equality import algebra

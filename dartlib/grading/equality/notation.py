@@ -5,8 +5,6 @@
 texts that differ in notation alone become one string even where no formula can be read from them.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from functools import lru_cache

@@ -13,8 +13,6 @@ A side that names what the other side gives (``f(2) =``, ``\\angle ABC =``, ``\\
 nothing is computed with it.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Juxtaposition multiplies, as on paper; a whole number before a fraction makes a 
 brackets takes the factors that follow.
 """
 
-from __future__ import annotations
-
 import re
 from abc import ABC, abstractmethod
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """The tokens of an answer as both readers walk them: what separates, relates, closes and names; sums of matrices."""
 
-from __future__ import annotations
-
 import re
 
 from dartlib.grading.equality import algebra

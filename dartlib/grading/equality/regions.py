@@ -6,8 +6,6 @@ unite; "and" between inequalities is both at once (x<2 and x>3 is nothing), betw
 between inequalities is "and" where they have points in common and all of them together are everything, else "or".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 

@@ -7,8 +7,6 @@ about, or, if), where a word after the number changes it (5 halves, 10 below zer
 could be meant. Of several sentences the last one that concludes ("Therefore, …") counts.
 """
 
-from __future__ import annotations
-
 import re
 
 from dartlib.grading.equality.units import changes_value, is_known_unit

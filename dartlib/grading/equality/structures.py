@@ -4,8 +4,6 @@ Every comparison takes the function that compares two formulas (``leaf``) and is
 a better ``leaf`` can tell.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Sequence

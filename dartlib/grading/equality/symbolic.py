@@ -4,8 +4,6 @@ Formulas that our reader understood are built from SymPy's constructors, so no t
 read goes to math-verify's LaTeX parser, after the limits of ``equality.exceeded_limit``.
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 from typing import Any
 

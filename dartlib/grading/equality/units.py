@@ -1,7 +1,5 @@
 """Units of final answers: which words are units, and when two units are the same."""
 
-from __future__ import annotations
-
 import re
 
 _SAME = {

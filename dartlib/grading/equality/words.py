@@ -4,8 +4,6 @@ A choice is its letter, whatever is said after it; 8:34 p.m. is 20:34 and 20:34:
 read on the 24-hour clock; 4 July is July 4th. Everything else is the same words, or something else.
 """
 
-from __future__ import annotations
-
 import re
 
 from dartlib.grading.equality.notation import skeleton, tokenise
