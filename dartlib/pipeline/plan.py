@@ -47,8 +47,11 @@ def _expected(run: Run, folder: Path, stages: Collection[str]) -> list[str]:
     lines = []
     if "02_synthesis" in stages:
         lines.append(_synthesis_cost(run.stage("02_synthesis").parameters))
-    if training := next((run.stage(name) for name in stages if name.startswith("03_training")), None):
-        lines += _training_cost(training.parameters, run.stage("02_synthesis").parameters)
+    training = [run.stage(name) for name in stages if name.startswith("03_training")]
+    kinds = {stage.name.partition("-seed")[0].partition("-")[2]: stage for stage in reversed(training)}
+    for point, stage in reversed(kinds.items()):  # of a sweep
+        first, *rest = _training_cost(stage.parameters, run.stage("02_synthesis").parameters)
+        lines += [first.replace("training", f"training {point}", 1) if point else first, *rest]
     seconds = [manifest.seconds for name in stages if (manifest := manifest_of(name, folder))]
     if seconds:
         lines.append(f"time: {len(seconds)} of these stages took {sum(seconds) / 3600:.2f} hours when last run")
