@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from tiny_repository import PROFILE
 
+from dartlib.pipeline.notebooks import NotebookError
 from dartlib.pipeline.profiles import ProfileError, check_profile, load_profile, with_overrides
 from dartlib.pipeline.stages import build_run
 from dartlib.records import did_you_mean
@@ -71,6 +73,46 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
 def test_a_profile_by_path(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(PROFILE))
     assert load_profile(str(tmp_path / "own.yaml")).teacher == "embedded"
+
+
+def test_a_sweep_gives_each_value_students_of_its_own_on_shared_data_sets(tmp_path: Path) -> None:
+    """Two sizes times one learning rate, two strategies: the pool once, four students, five evaluations, one 05."""
+    sweep = "sweep={03_training.ROWS: [20, 40], 03_training.LEARNING_RATE: [1.0e-4]}"
+    profile = with_overrides(load_profile("smoke"), [sweep, "strategies=[vrt, prop2diff]", "03_training.ROWS=7"])
+    run = build_run(profile, tmp_path, "")
+    students = [
+        f"{strategy}-rows{rows}-learning_rate0_0001-seed1" for strategy in ("vrt", "prop2diff") for rows in (20, 40)
+    ]
+    assert [stage.name for stage in run.stages] == [
+        *("00_start_here", "02_synthesis", "01_bias_analysis"),
+        *(f"03_training/{student}" for student in students),
+        *(f"04_evaluation/{model}" for model in ("base", *students)),
+        "05_paper_figures",
+    ]
+    large = run.stage(f"03_training/{students[3]}")
+    assert (large.parameters["ROWS"], large.parameters["LEARNING_RATE"], large.parameters["SEED"]) == (40, 1e-4, 1)
+    assert large.files == {"DATASET": "02_synthesis/datasets/prop2diff.parquet"}
+    evaluation = run.stage(f"04_evaluation/{students[0]}")
+    assert evaluation.parameters["MODEL_NAME"] == students[0] and "ROWS" not in evaluation.parameters
+    assert f"04_evaluation/{students[2]}/items.parquet" in run.stage("05_paper_figures").reads
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ("{02_synthesis.TEMPERATURE: [1, 2]}", "sweep of '02_synthesis.TEMPERATURE': give a parameter of 03_training"),
+        ("{03_training.ROWS: []}", "sweep of '03_training.ROWS': give a parameter"),
+        ("{03_training.ROWS: [20, 20]}", "two of its values have one name"),
+        ("{03_training.ROWS: [20, -20]}", "two of its values have one name"),
+        ("{03_training.SEED: [1, 2]}", "03_training: SEED follows from the run and the profile's own keys"),
+        ("{03_training.ROWS: [20, many]}", "parameter ROWS is 'many'"),
+        ("{03_training.ROW: [20]}", "unknown parameter 'ROW': did you mean 'ROWS'"),
+        ("[03_training.ROWS]", "key sweep is"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused_by_name(sweep: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises((ProfileError, NotebookError), match=re.escape(message)):
+        build_run(with_overrides(load_profile("smoke"), [f"sweep={sweep}"]), tmp_path, "")
 
 
 def test_overrides_are_read_as_yaml_and_checked() -> None:

@@ -143,6 +143,28 @@ def test_only_what_reads_other_files_runs_again_and_earlier_results_come_back(ti
 
 
 @pytest.mark.slow
+def test_a_sweep_shares_pool_and_base_and_a_changed_value_makes_its_own_students_only(tiny: TinyRepository) -> None:
+    """A value that leaves waits in superseded/ and comes back unmade; `plan` tells; `status` knows the command."""
+    tiny.profile(strategies=["vrt"])
+    plan = tiny.dartlib("plan", "toy", "--sweep", "03_training.EPOCHS=1,3").stdout
+    assert "03_training/vrt-epochs3-seed1" in plan and "9 of 9 stages to run" in plan
+    assert "training vrt-epochs1, a student" in plan or "cost unknown" in plan
+    assert tiny.dartlib("run", "toy", "--sweep", "03_training.EPOCHS=1,3").returncode == 0
+    assert "all 9 stages complete" in tiny.dartlib("status", "toy").stdout
+    weights = "{}/checkpoint/model.safetensors"
+    made = [(tiny.run_folder / "03_training" / weights.format(f"vrt-epochs{n}-seed1")).read_text() for n in (1, 3)]
+    assert made == ["7 vrt 0 1", "7 vrt 0 3"]
+    other = tiny.dartlib("run", "toy", "--sweep", "03_training.EPOCHS=1,4")
+    started = [line.split("]")[0][1:] for line in other.stdout.splitlines() if line.endswith("] started")]
+    assert started == ["03_training/vrt-epochs4-seed1", "04_evaluation/vrt-epochs4-seed1", "05_paper_figures"]
+    kept = ("02_synthesis", "03_training/vrt-epochs1-seed1", "04_evaluation/vrt-epochs1-seed1", "04_evaluation/base")
+    assert [tiny.times_run(name) for name in kept] == [1] * 4
+    back = tiny.dartlib("run", "toy", "--sweep", "03_training.EPOCHS=1,3")
+    assert back.returncode == 0 and " started" not in back.stdout, back.stdout
+    assert "4 stages to do" not in back.stdout and tiny.times_run("03_training/vrt-epochs3-seed1") == 1
+
+
+@pytest.mark.slow
 def test_students_of_earlier_seeds_leave_the_folder_with_their_stage(tiny: TinyRepository) -> None:
     """What 05 finds by looking round the run folder are the models of this run, though an earlier one made others."""
     look = "print('found', sorted(path.parent.name for path in pathlib.Path(RUN_FOLDER).glob('04*/*/items.parquet')))"

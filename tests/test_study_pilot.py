@@ -62,15 +62,37 @@ def test_interval_covers_and_detectable_difference_is_found(pilot: ModuleType) -
     assert 0.74 < found / 400 < 0.86
 
 
-def test_the_published_difference_comes_from_the_committed_answers(pilot: ModuleType) -> None:
-    difference = pilot.compare(pilot.scores("vrt"), pilot.scores("prop2diff"))
-    told = re.search(
-        r"levels 3 to 5 \(the rule\) \| ([+\d.]+) \| ([+\d.]+) to ([+\d.]+)", (STUDY / "PILOT.md").read_text()
-    )
-    assert told
-    assert [float(number) for number in told.groups()] == [
-        round(100 * share, 1) for share in (difference.mean, *difference.interval())
+def test_the_published_numbers_are_what_the_command_makes_of_the_committed_answers(
+    pilot: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`pilot.py table`, line by line, against PILOT.md: arms, differences, variances, what is detectable, verdict."""
+    page = (STUDY / "PILOT.md").read_text()
+    pilot.table()
+    printed = capsys.readouterr().out
+    arms = [
+        line.replace("0.", ".").replace(", ", " ") for line in printed.splitlines() if re.match(r"\| \S+ \| 4 ", line)
     ]
+    assert len(arms) == 3 and all(line in page for line in arms)
+    told = re.findall(
+        r"^\| level\S* ([\d to]+)(?: \(the rule\))? \| ([+\d.-]+) \| ([+\d.-]+) to ([+\d.-]+) \|$", page, re.M
+    )
+    made = re.findall(r"^prop2diff - vrt\S*, levels \((.*)\): (\S+) \[(\S+), (\S+)\], 4 each$", printed, re.M)
+    assert len(told) == len(made) == 12
+    for (levels, *points), (chosen, *shares) in zip(told, made, strict=True):
+        assert levels[0] == chosen[0] and ("to" in levels) == (chosen == "3, 4, 5")
+        assert [float(number) for number in points] == pytest.approx(
+            [100 * float(share) for share in shares], abs=0.051
+        )
+    assert "seed spread 1.6 and 1.5 points; difference between items 0.208" in printed
+    assert "residual (both arms, standard deviation) 0.499" in printed
+    assert "detectable with 10 x 600: 0.037, careful 0.056" in printed and "= 5.8 (rule: at least 1.5): go" in printed
+    sentences = re.sub(r"\s+", " ", page)
+    assert (
+        "1.6 points for vrt and 1.5 for prop2diff; spread of the difference between items .208; residual .499"
+        in sentences
+    )
+    assert "5.8 times the 3.7 points" in sentences and "careful seed variances 5.6 points: 3.8 times" in sentences
+    assert "2.8 of the 21.2 points" in sentences
 
 
 def test_students_of_two_arms_share_no_seed(pilot: ModuleType) -> None:

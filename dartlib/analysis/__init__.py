@@ -37,6 +37,8 @@ from dartlib.analysis.result_figures import verdict_shares_figure as verdict_sha
 from dartlib.analysis.saving import file_name as file_name
 from dartlib.analysis.saving import publish as publish
 from dartlib.analysis.saving import show as show
+from dartlib.analysis.sweeps import sweep_figure as sweep_figure
+from dartlib.analysis.sweeps import sweep_table as sweep_table
 from dartlib.analysis.synthesis_figures import coverage_by_level_figure as coverage_by_level_figure
 from dartlib.analysis.synthesis_figures import pass_at_k_figure as pass_at_k_figure
 from dartlib.analysis.synthesis_figures import pass_rate_ladder_figure as pass_rate_ladder_figure

@@ -101,7 +101,7 @@ def _by_model(paths: Iterable[Path]) -> dict[str, Path]:
     def order(path: Path) -> tuple[int, str]:
         name = path.parent.name
         known = ["base", *STRATEGIES]
-        strategy = name.partition("-seed")[0]
+        strategy = name.partition("-")[0]
         return (known.index(strategy) if strategy in known else len(known), name)
 
     return {path.parent.name: path for path in sorted(paths, key=order)}

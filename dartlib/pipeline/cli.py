@@ -82,6 +82,9 @@ def _dispatch(options: argparse.Namespace, command: str) -> int:
     if options.command == "compare":
         return _compare(options.results, options.unlike, options.paper)
     settings = [*options.set, *([f"engine={options.engine}"] if options.engine else [])]
+    if options.sweep:
+        swept = (sweep.partition("=") for sweep in options.sweep)
+        settings.append(f"sweep={{{', '.join(f'{target}: [{values}]' for target, _, values in swept)}}}")
     variants = [*options.variant, *([REHEARSAL] if options.rehearse else [])]
     profile = with_overrides(load_profile(options.profile), settings, variants)
     if options.command == "plan":
@@ -123,6 +126,13 @@ def _parser() -> argparse.ArgumentParser:
             default=[],
             metavar="KEY=VALUE",
             help="change a profile key, or a notebook's parameter as in 03_training.EPOCHS=2; may be repeated",
+        )
+        command.add_argument(
+            "--sweep",
+            action="append",
+            default=[],
+            metavar="KEY=VALUES",
+            help="students for each value of a parameter, 03_training.ROWS=150,600; repeated: for each combination",
         )
     doctor = add("doctor", "check machine, model and data sets, with the fix for each fault")
     doctor.add_argument("--model", default="embedded", help="embedded, a folder, or a Hub id")

@@ -71,9 +71,12 @@ def _expected(run: Run, folder: Path, stages: Collection[str], throughput: Mappi
     lines, synthesis = [], run.stage("02_synthesis").parameters
     if "02_synthesis" in stages:
         lines += _synthesis_cost(synthesis, throughput.get("samples", 0.0))
-    students = [run.stage(name) for name in stages if name.startswith("03_training")]
-    if students:
-        lines += _training_cost(students[0], synthesis, folder, len(students), throughput.get("rows", 0.0))
+    kinds: dict[str, list[Stage]] = {}  # by point of a sweep, else one without a name
+    for training in (run.stage(name) for name in stages if name.startswith("03_training")):
+        kinds.setdefault(training.name.partition("-seed")[0].partition("-")[2], []).append(training)
+    for point, students in kinds.items():
+        first, *rest = _training_cost(students[0], synthesis, folder, len(students), throughput.get("rows", 0.0))
+        lines += [first.replace("training", f"training {point}", 1) if point else first, *rest]
     evaluations = [run.stage(name).parameters for name in stages if name.startswith("04_evaluation")]
     if evaluations and (items := _count_items(evaluations[0])):
         n = items * len(evaluations)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ class Profile:
     ``resources`` says by notebook (``default``: all others) what a stage takes: ``cpus``, ``gpus``, ``mem_mb``, and
     ``runtime`` in minutes. On this machine stages share its ``gpus``. ``variants`` are named changes, in the grammar of
     ``--set``. ``throughput`` is what one GPU is expected to do an hour, for plans: ``samples`` drawn, ``rows`` trained.
+    ``sweep`` has values of parameters such as ``03_training.ROWS``: every combination has students of its own, which
+    share all else of the run.
     """
 
     name: str
@@ -62,10 +66,17 @@ class Profile:
     resources: dict[str, dict[str, int]] = field(default_factory=dict)
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     throughput: dict[str, float] = field(default_factory=dict)
+    sweep: dict[str, list[Any]] = field(default_factory=dict)
 
     def stage_resources(self, notebook: str) -> dict[str, int]:
         """What a stage of this notebook takes, the defaults included."""
         return {**self.resources.get("default", {}), **self.resources.get(notebook, {})}
+
+    def sweep_points(self) -> dict[str, dict[str, Any]]:
+        """The parameters of each combination by its name, ``-rows150``; without a sweep one, without a name."""
+        names = [target.partition(".")[2] for target in self.sweep]
+        points = [dict(zip(names, values, strict=True)) for values in product(*self.sweep.values())]
+        return {"".join(f"-{_plain(name)}{_plain(value)}" for name, value in point.items()): point for point in points}
 
 
 def load_profile(name_or_path: str) -> Profile:
@@ -125,6 +136,11 @@ def with_overrides(profile: Profile, settings: Collection[str], variants: Collec
     return check_profile(values, f"{profile.name} with {'--set' if settings else 'its variants'}")
 
 
+def _plain(value: Any) -> str:
+    """A name or value as part of a folder's name."""
+    return re.sub(r"[^a-z0-9]+", "_", str(value).lower()).strip("_")
+
+
 def _apply(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
     for target, value in changes.items():
         name, dot, key = target.partition(".")
@@ -148,6 +164,16 @@ def _check_values(profile: Profile, where: str) -> None:
             if key not in RESOURCES or amount < 0:
                 hint = "give 0 or more" if key in RESOURCES else did_you_mean(key, RESOURCES)
                 raise ProfileError(f"{where}: resources of {name}: {key} is {amount}: {hint}")
+    for target, swept in profile.sweep.items():
+        if not re.match(r"03_training\.\w", target) or not swept:
+            raise ProfileError(
+                f"{where}: sweep of {target!r}: give a parameter of 03_training and values, 03_training.ROWS=150,600; "
+                "of others make a run for each value: --run NAME --set ..., with one pool in 02_synthesis.OPTIONS"
+            )
+    if len(profile.sweep_points()) < prod(map(len, profile.sweep.values())):
+        raise ProfileError(
+            f"{where}: sweep: two of its values have one name: give each once, and apart by more than signs"
+        )
     if unknown := set(profile.throughput) - {"samples", "rows"}:
         raise ProfileError(f"{where}: unknown throughput {unknown.pop()!r}: valid: samples, rows")
     if not re.match(r"(auto|vllm|local)$|vllm --|https?://", profile.engine):

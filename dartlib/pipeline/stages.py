@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,11 @@ def build_run(profile: Profile, folder: Path, command: str) -> Run:
 
 
 def _stages(profile: Profile) -> Iterator[Stage]:
-    """The chain: 00, 02, 01, 03 per strategy and seed, 04 per model, 05."""
+    """The chain: 00, 02, 01, 03 per strategy, point of the sweep and seed, 04 per model, 05."""
 
     def stage(name: str, wired: Mapping[str, Any], needs: tuple[str, ...] = (), **more: Any) -> Stage:
         notebook = name.partition("/")[0]
-        own = profile.notebooks.get(notebook, {})
+        own = {**profile.notebooks.get(notebook, {}), **more.pop("swept", {})}
         for key in ("RUN_FOLDER", "STAGE_FOLDER", *wired, *more.get("files", ())):
             if key in own:
                 keys = "engine, teacher, base_model, sampling_seed, training_seeds, strategies"
@@ -98,17 +99,17 @@ def _stages(profile: Profile) -> Iterator[Stage]:
     yield stage("00_start_here", {})
     yield stage("02_synthesis", {**teacher, "SAMPLING_SEED": profile.sampling_seed, "STRATEGIES": strategies})
     yield stage("01_bias_analysis", {}, needs=("02_synthesis",), reads=synthesis, engine=False)
-    seeds = profile.training_seeds
-    students = {f"{strategy}-seed{seed}": (strategy, seed) for strategy in strategies for seed in seeds}
-    for student, (strategy, seed) in students.items():
+    each = product(strategies, profile.sweep_points().items(), profile.training_seeds)
+    students = {f"{strategy}{point}-seed{seed}": (strategy, swept, seed) for strategy, (point, swept), seed in each}
+    for student, (strategy, swept, seed) in students.items():
         wired = {"BASE_MODEL": profile.base_model, "SEED": seed}
         files = {"DATASET": f"02_synthesis/datasets/{strategy}.parquet"}
-        yield stage(f"03_training/{student}", wired, needs=("02_synthesis",), files=files)
+        yield stage(f"03_training/{student}", wired, needs=("02_synthesis",), files=files, swept=swept)
     # A teacher's server does not serve the students; the profile may name an engine of the evaluation's own.
     engine = {"ENGINE": "auto" if profile.engine.startswith("http") else profile.engine}
     engine = {} if "ENGINE" in profile.notebooks.get("04_evaluation", {}) else engine
     yield stage("04_evaluation/base", {**engine, "MODEL": profile.base_model, "MODEL_NAME": "base"})
-    for student, (strategy, _) in students.items():
+    for student, (strategy, *_) in students.items():
         training = f"03_training/{student}"
         files = {"MODEL": f"{training}/checkpoint", "TRAINING_SET": f"02_synthesis/datasets/{strategy}.parquet"}
         yield stage(
