@@ -179,15 +179,11 @@ def file_of(run_folder: Path, point: Point) -> Path:
     return path
 
 
-def rows_of(run_folder: Path, point: Point, most: int | None = None) -> pd.DataFrame:
-    """The rows that made a point, with all columns of their file; ``most`` of them at random, but always the same.
-
-    Raises RecordError when they cannot be told.
-    """
-    some = "" if most is None else f" ORDER BY hash(rows) LIMIT {most:d}"
+def rows_of(run_folder: Path, point: Point) -> pd.DataFrame:
+    """The rows that made a point, with all columns of their file. Raises RecordError when they cannot be told."""
     with opened(rows=file_of(run_folder, point)) as connection:
         sql, values = selected(connection, point.where)
-        return connection.execute(f"SELECT * FROM rows WHERE {sql}{some}", values).df()
+        return connection.execute(f"SELECT * FROM rows WHERE {sql}", values).df()
 
 
 def count_rows(path: Path, where: str) -> int:
