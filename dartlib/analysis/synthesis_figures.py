@@ -144,7 +144,8 @@ def pass_rate_ladder_figure(rates: pd.DataFrame) -> Figure:
     figure, (axis,) = new_figure(
         f"Teacher's pass rate{by_groups(axis_name)} ({len(rates):,} queries, {trials} trials each)"
     )
-    remember(figure, table, "pass_at_k", axis_name, file=SAMPLES, also=f"trial < {trials}", each=trials)
+    drawn = table.drop(columns="k")  # always 1
+    remember(figure, drawn, "pass_at_k", axis_name, file=SAMPLES, also=f"trial < {trials}", each=trials)
     generator = np.random.default_rng(0)
     for index, group in enumerate(table["group"]):
         values = rates.loc[groups.astype(str) == group, "pass_rate"]

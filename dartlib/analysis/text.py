@@ -1,4 +1,4 @@
-"""The one helper for showing text that a model or a data set wrote: in HTML, Markdown or a figure.
+"""The one helper for showing text that a model or a data set wrote: in HTML, Markdown, a figure or a terminal.
 
 Such text is hostile: it may hold tags, links, image loads, formulas or control characters.
 """
@@ -15,18 +15,20 @@ if TYPE_CHECKING:
 _CONTROL = {"Cc", "Cf", "Cs", "Co", "Cn"}  # control, format (also right-to-left overrides), surrogates, unassigned
 
 
-def escape(text: object, target: Literal["html", "figure"] = "html") -> str:
+def escape(text: object, target: Literal["html", "figure", "terminal"] = "html") -> str:
     """``text`` so that a reader sees its characters and nothing is interpreted.
 
     ``html`` serves HTML and Markdown alike: punctuation becomes numeric entities, and ``$`` and the backslash sit in
     a span of their own, because notebooks typeset formulas in rendered text too. ``figure`` is for matplotlib: no
-    mathtext. Control characters other than tab and line feed become U+FFFD.
+    mathtext; ``terminal`` is one line. Control characters other than tab and line feed become U+FFFD.
     """
     plain = "".join(_visible(character) for character in str(text))
     if target == "figure":
         return plain.replace("$", r"\$")
+    if target == "terminal":
+        return plain.replace("\n", " ⏎ ").replace("\t", " ")
     if target != "html":
-        raise ValueError(f"escape target is 'html' or 'figure', got {target!r}")
+        raise ValueError(f"escape target is 'html', 'figure' or 'terminal', got {target!r}")
     return re.sub(r"[!-/:-@\[-`{-~\n\t]", _entity, plain)
 
 

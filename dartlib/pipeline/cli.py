@@ -1,4 +1,4 @@
-"""The command line: `run`, `plan`, `status`, `report`, `grade`, `regrade`, `compare`, `doctor`, `prefetch`, `stage`."""
+"""The command line: `run`, `plan`, `status`, `show`, `report`, `grade`, `regrade`, `compare`, `doctor`, `prefetch`."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ def _dispatch(options: argparse.Namespace, command: str) -> int:
         grade_file(options.file, out, lenient=options.lenient, explained=options.explain)
         print(f"written to {out}")
         return 0
+    if options.command == "show":
+        from dartlib.analysis.tracing import show_figure
+
+        return show_figure(options.figure, options.point, options.run, options.samples)
     if options.command == "regrade":
         from dartlib.sampling.regrading import show_regrading
 
@@ -141,6 +145,11 @@ def _parser() -> argparse.ArgumentParser:
     report = add("report", "a run folder as one HTML file to send: tables, figures down to samples, cards, notebooks")
     report.add_argument("run", help="a run's name, or its folder wherever it lies")
     report.add_argument("--out", type=Path, metavar="FILE", help="the file to write (default: <run>.html here)")
+    show = add("show", "the points of a figure; one point: its value, its rows counted again, some of its samples")
+    show.add_argument("figure", help="a figure's name in the run, or the path of its picture or sidecar; or README")
+    show.add_argument("--point", default="", metavar="LABEL", help="as the list of points calls it")
+    show.add_argument("--run", default="", help="name or folder of the run (default: the newest that has the figure)")
+    show.add_argument("--samples", type=int, default=3, metavar="N", help="how many samples to print")
     again = add("regrade", "grade the stored responses of a pool by the present grader")
     again.add_argument("pool", type=Path, help="folder of the pool, or the one that holds it")
     again.add_argument("--diff", action="store_true", help="list every flipped verdict with reference and answer")
