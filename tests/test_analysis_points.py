@@ -166,9 +166,8 @@ def test_queries_of_an_evaluation_come_from_its_pool(run: Path, tmp_path: Path) 
     pool = moved / "04_evaluation" / "base" / "pool" / "abc"
     pool.mkdir(parents=True)
     first = frame["query_id"][0]
-    pq.write_table(
-        pa.table({"query_id": [first], "query": ["2 + 2?"], "reference_answer": ["4"]}), pool / "queries-000001.parquet"
-    )
+    asked = {"query_id": [first], "source": ["sums"], "query": ["2 + 2?"], "reference_answer": ["4"]}
+    pq.write_table(pa.table(asked), pool / "queries-000001.parquet")
     assert samples_of(moved, point, 1)[0][["query", "reference_answer"]].values.tolist() == [["2 + 2?", "4"]]
 
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,15 +198,20 @@ def count_rows(path: Path, where: str) -> int:
 @contextmanager
 def opened(**files: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in memory in which these files are tables: Parquet, JSON Lines, or JSON (an object is one row)."""
-    import duckdb
-
-    with duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"}) as connection:
+    with _database().cursor() as connection:  # tables belong to their cursor, and to start a database takes long
         for name, path in files.items():
             try:
                 connection.register(name, _table(path))
             except (ValueError, AttributeError):  # also ArrowInvalid
                 raise RecordError(f"{path}: holds no rows that can be read") from None
         yield connection
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    return duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
 
 
 def _table(path: Path) -> Any:

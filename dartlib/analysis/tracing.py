@@ -15,7 +15,7 @@ from dartlib.records import RecordError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-_READ = ["query_id", "trial", "verdict", "level", "query", "reference_answer", "answer", "response"]
+_READ = "query_id trial verdict level source benchmark query reference_answer answer response".split()
 _LIMIT = 400  # characters of a text in a terminal
 
 
@@ -101,10 +101,10 @@ def _query_texts(folder: Path, query_ids: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
     import pyarrow.dataset as ds
 
-    columns = ["query_id", "query", "reference_answer"]
+    columns = ["query_id", "source", "query", "reference_answer"]
     whole = folder / "queries.parquet"
     files = [whole] if whole.is_file() else sorted(folder.glob("pool/*/queries-*.parquet"))
-    if not files:
+    if not files or not query_ids:
         return pd.DataFrame(columns=columns)
     found = ds.dataset([str(file) for file in files]).to_table(columns, filter=ds.field("query_id").isin(query_ids))
     frame: pd.DataFrame = found.to_pandas().drop_duplicates("query_id", keep="last")
