@@ -23,6 +23,7 @@ from dartlib.sampling.conditions import Condition
 from dartlib.sampling.pool import PoolError
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -166,7 +167,7 @@ def select(what: str, path: Path, where: str, rest: str = "", **beside: Path) ->
     """
     import duckdb
 
-    with duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"}) as connection:
+    with _database().cursor() as connection:
         try:
             for name, file in {"rows": path, **beside}.items():
                 read = connection.read_parquet if file.suffix == ".parquet" else connection.read_json
@@ -177,3 +178,11 @@ def select(what: str, path: Path, where: str, rest: str = "", **beside: Path) ->
             raise RecordError(f"{path}: {error}") from None
         sql = f"WITH chosen AS (SELECT * FROM rows WHERE {condition.sql}) SELECT {what} FROM chosen {rest}"
         return connection.execute(sql, condition.values).df()
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One in memory for all points: to start one takes longer than a question."""
+    import duckdb
+
+    return duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})

@@ -16,7 +16,8 @@ from dartlib.records import RecordError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-_READ = ["query_id", "trial", "verdict", "level", "query", "reference_answer", "answer", "response"]
+_READ = ["query_id", "trial", "verdict", "level", "source", "benchmark"]
+_READ += ["query", "reference_answer", "answer", "response"]
 _BY_HASH = "ORDER BY md5(query_id || ' ' || trial)"  # nobody chose them, and they are the same every time
 
 
@@ -101,7 +102,8 @@ def _with_queries(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     if not files:
         return frame
     queries = pd.concat([read_queries(file) for file in files]).drop_duplicates("query_id")  # the newest of each
-    return frame.merge(queries[["query_id", "query", "reference_answer"]], how="left", on="query_id")
+    columns = ["query_id", "query", "reference_answer", *({"source"} - set(frame))]
+    return frame.merge(queries[columns], how="left", on="query_id")
 
 
 def _find_figure(figure: str, run: str) -> tuple[Path, Path]:

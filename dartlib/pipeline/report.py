@@ -10,15 +10,14 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from dartlib.analysis import Point, points_of, rows_of, table_html
+from dartlib.analysis import Point, points_of, table_html
+from dartlib.analysis.tracing import samples_of
 from dartlib.evaluation import compare_results
 from dartlib.files import write_text_atomically
 from dartlib.pipeline.digest import manifest_of
@@ -27,7 +26,7 @@ from dartlib.pipeline.rendering import attribute, cells_of, markdown, read_json,
 from dartlib.pipeline.stages import Run, load_run
 from dartlib.pipeline.status import stage_states
 from dartlib.queries import why_withheld
-from dartlib.records import Manifest, Query, RecordError, read_table
+from dartlib.records import Manifest, RecordError
 
 LARGEST = 15_000_000  # bytes of a report
 MOST_POINTS = 200  # of one figure; neighbours of more are taken together
@@ -47,7 +46,7 @@ def write_report(folder: Path, out: Path) -> int:
         book = _SampleBook(folder, per_point)
         contents |= {"per_point": per_point, "figures": _figures(folder, book), "samples": book.samples}
         if per_point == 1 and contents["copies"]:
-            contents |= {"copies": [], "left_out": "with them this file would be too large"}
+            contents |= {"copies": {}, "left_out": "with them this file would be too large"}
         html = _render(contents).encode()
         if len(html) <= LARGEST:
             write_text_atomically(out, html.decode())
@@ -148,35 +147,20 @@ class _SampleBook:
 
     def _choose(self, point: Point, most: int) -> list[int]:
         try:
-            rows, file = rows_of(self._folder, point, most), point.file
-            if "n_trials" in rows and len(rows):  # outcomes of queries: one of the trials that each of them counts
-                file = (Path(file).parent / "samples.parquet").as_posix()
-                of_them = replace(point, file=file, where=f"query_id in {rows['query_id'].tolist()!r}")
-                drawn = rows_of(self._folder, of_them).merge(rows[["query_id", "n_trials"]])
-                rows = drawn[drawn["trial"] < drawn["n_trials"]].groupby("query_id").sample(1, random_state=0)
+            rows = samples_of(self._folder, point, most)[0]
         except RecordError:  # a published number, or rows that were not handed on with the figure
             return []
-        judged = rows.to_dict("records") if {"verdict", "response"} <= set(rows) else []
-        return [self._number(file, row) for row in judged]
+        judged = rows.astype(object).where(rows.notna(), None).to_dict("records") if "verdict" in rows else []
+        return [self._number(Path(point.file).parent.as_posix(), row) for row in judged]
 
-    def _number(self, file: str, row: dict[Any, Any]) -> int:
-        key = (file, row["query_id"], row["trial"])
+    def _number(self, stage: str, row: dict[Any, Any]) -> int:
+        key = (stage, row["query_id"], row["trial"])
         if key not in self._numbers:
             self._numbers[key] = len(self.samples)
-            asked = self._queries.get(row["query_id"], {})
-            source = asked.get("source") or row.get("benchmark") or row.get("source") or "an unknown source"
-            withheld = why_withheld(source)
+            withheld = why_withheld(row.get("benchmark") or row.get("source") or "an unknown source")
             bare = {name: row.get(name) for name in ("query_id", "trial", "level", "verdict")}
-            told = bare if withheld else {**row, **asked, "source": source}
-            self.samples.append(told | {"file": file, "withheld": withheld})
+            self.samples.append((bare if withheld else row) | {"stage": stage, "withheld": withheld})
         return self._numbers[key]
-
-    @cached_property
-    def _queries(self) -> dict[str, dict[str, Any]]:
-        """The texts asked, as far as the run folder holds them: in pools of evaluations, and of the synthesis."""
-        paths = [*self._folder.glob("04_*/*/pool/*/queries-*.parquet"), *self._folder.glob("02_*/queries.parquet")]
-        tables = [read_table(path, Query, ["query_id", "source", "query", "reference_answer"]) for path in paths]
-        return {row["query_id"]: row for table in tables for row in table.to_pylist()}
 
 
 def _figures(run_folder: Path, book: _SampleBook) -> list[dict[str, Any]]:
