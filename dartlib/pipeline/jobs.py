@@ -25,6 +25,7 @@ from dartlib.pipeline.stages import Stage
 
 GPUS_VARIABLE = "DARTLIB_GPUS"  # those of this machine that stages share
 _COORDINATOR = "DARTLIB_COORDINATOR"  # in the environment of every process of a run
+_RECORD = "coordinator.json"  # in the run folder
 _WATCH_SECONDS = 5.0
 _PATIENCE_SECONDS = 60.0
 
@@ -35,16 +36,21 @@ def take_over(folder: Path) -> None:
     Its processes here at once; jobs on other machines, or still in a queue, end themselves when they see the new mark.
     """
     before, mark = _coordinator_of(folder), uuid.uuid4().hex
-    write_text_atomically(folder / "coordinator.json", json.dumps({"mark": mark}) + "\n")
+    write_text_atomically(folder / _RECORD, json.dumps({"mark": mark}) + "\n")
     if before and (ended := end_marked_processes(_COORDINATOR, before)):
         print(f"ended {ended} leftover processes of an earlier run")
     os.environ[_COORDINATOR] = mark
 
 
+def let_go(folder: Path) -> None:
+    """Nobody waits for what this coordinator has started elsewhere: those jobs end themselves."""
+    write_text_atomically(folder / _RECORD, json.dumps({"mark": ""}) + "\n")
+
+
 def _coordinator_of(folder: Path) -> str:
     """The mark of the `dartlib run` that works on this folder, or did last; empty when there was none."""
     with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, KeyError):
-        return json.loads((folder / "coordinator.json").read_text(encoding="utf-8"))["mark"]
+        return json.loads((folder / _RECORD).read_text(encoding="utf-8"))["mark"]
     return ""
 
 

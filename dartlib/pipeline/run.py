@@ -13,7 +13,7 @@ from dartlib.files import REPOSITORY, RUNS
 from dartlib.leases import Lease
 from dartlib.pipeline.digest import manifest_of
 from dartlib.pipeline.execution import keep_thread_limits
-from dartlib.pipeline.jobs import GPUS_VARIABLE, take_over
+from dartlib.pipeline.jobs import GPUS_VARIABLE, let_go, take_over
 from dartlib.pipeline.profiles import NOTEBOOK_NAMES, Profile, ProfileError
 from dartlib.pipeline.stage_runner import EXIT_TERMINATED
 from dartlib.pipeline.stages import Run, build_run, run_folder, save_run
@@ -45,6 +45,7 @@ def run_profile(profile: Profile, *, run_name: str | None, runs: Path, command: 
             environment = workflow_environment(0 if is_elsewhere(passed) else profile.gpus)
             code = _run_workflow(run, folder, workflow, environment)
         except KeyboardInterrupt as stop:
+            let_go(folder)
             print(f"stopped; `{command}` goes on from here")
             return EXIT_TERMINATED if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
         return _report(run, folder, code, started)
