@@ -107,6 +107,7 @@ class Page:
         """The whole notebook, however long: the window is made as high as it."""
         height = self.ask(f"{_PANEL} return panel.content.node.querySelector('.jp-WindowedPanel-inner').scrollHeight")
         self.resize(min(height + 200, 16_000))
+        self.ask(f"{_PANEL} panel.content.node.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
         time.sleep(2)
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
         self.resize(900)
