@@ -107,7 +107,8 @@ class Page:
         """The whole notebook, however long: the window is made as high as it."""
         height = self.ask(f"{_PANEL} return panel.content.node.querySelector('.jp-WindowedPanel-inner').scrollHeight")
         self.resize(min(height + 200, 16_000))
-        top = "panel.content.activeCellIndex = 0; panel.content.node.querySelector('.jp-WindowedPanel-outer').scrollTop = 0"
+        top = "const box = panel.content.node.querySelector('.jp-WindowedPanel-outer');"
+        top += "panel.content.activeCellIndex = 0; box.scrollTop = 0"
         for _ in range(2):  # the first time, cells that come into view are drawn, and the page moves
             self.ask(f"{_PANEL} {top}")
             time.sleep(2)
