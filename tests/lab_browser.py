@@ -107,7 +107,11 @@ class Page:
         """The whole notebook, however long: the window is made as high as it."""
         height = self.ask(f"{_PANEL} return panel.content.node.querySelector('.jp-WindowedPanel-inner').scrollHeight")
         self.resize(min(height + 200, 16_000))
-        time.sleep(2)
+        top = "const box = panel.content.node.querySelector('.jp-WindowedPanel-outer');"
+        top += "panel.content.activeCellIndex = 0; box.scrollTop = 0"
+        for _ in range(2):  # the first time, cells that come into view are drawn, and the page moves
+            self.ask(f"{_PANEL} {top}")
+            time.sleep(2)
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
         self.resize(900)
 

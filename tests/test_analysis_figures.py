@@ -114,6 +114,23 @@ def test_the_shortfall_is_hatched_and_reaches_the_quota():
     assert not [bar for bar in figure.axes[0].patches if bar.get_hatch()]
 
 
+def test_none_right_is_a_hollow_mark_and_some_right_is_not():
+    """Level 2 has no correct answer: its mark is hollow, so that its interval is not read as its value."""
+    axis = analysis.accuracy_by_level_figure(items(), HOSTILE).axes[0]
+    hollow = [line for line in axis.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
+    assert len(hollow) == 2 and all(list(line.get_ydata()) == [0] for line in hollow)  # one for each model
+    assert all(0.5 < line.get_xdata()[0] < 1.5 for line in hollow)  # groups 1, 2, all stand at 0, 1, 2
+
+
+def test_strategies_that_coincide_are_both_seen():
+    """Uniform and Prop2Diff cost the same on level 5: the later is thinner and its marks are smaller."""
+    left = analysis.synthesis_cost_figure(outcomes(), samples()).axes[0]
+    drawn = [line for line in left.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
+    for look in ("get_linewidth", "get_markersize"):
+        sizes = [getattr(line, look)() for line in drawn]
+        assert len(sizes) == 3 and sizes == sorted(set(sizes), reverse=True)
+
+
 def test_a_published_figure_is_stable_and_traceable(tmp_path):
     data = tmp_path / "run-a" / "02_synthesis" / "outcomes.parquet"
     data.parent.mkdir(parents=True)

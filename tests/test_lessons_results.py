@@ -116,3 +116,17 @@ def test_05_tells_the_pilots_arms_as_they_were() -> None:
     written = (PILOT / "PILOT.md").read_text(encoding="utf-8")
     for shares in (".40 .30 .18 .09 .03", ".03 .12 .25 .30 .30"):
         assert shares in told and shares in written
+
+
+def test_the_teachers_page_tells_the_lessons_own_times_and_links_to_what_is_there() -> None:
+    page = (TESTS.parent / "notebooks" / "TEACHING.md").read_text(encoding="utf-8")
+    assert all((TESTS.parent / "notebooks" / link).is_file() for link in re.findall(r"\]\(([^)]+)\)", page))
+    rows = dict(
+        re.findall(r"^\| \[\d\d [^]]+\]\((\d\d_\w+)\.ipynb\) \| (\d+ min \| [\d to]+) min \|", page, re.MULTILINE)
+    )
+    assert len(rows) == 7
+    for name, minutes in rows.items():
+        told = re.search(
+            r"^\*\*Time\*\* (\d+) minutes to read.*?, ([\d to]+) minutes? to run", prose_of(name), re.MULTILINE
+        )
+        assert told and minutes == f"{told[1]} min | {told[2]}", name
