@@ -11,6 +11,7 @@ RUN_OPTIONS ?=
 # GPU=1 takes the lock with torch's and vLLM's CUDA builds instead of the two for a CPU.
 GPU ?=
 LOCKS := $(if $(GPU),locks/gpu.txt,locks/torch.txt locks/cpu.txt)
+LAB_OPTIONS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --log $(VENV)/pip.log install --progress-bar off
 # A stamp is touched last, so that a failed install leaves none and the next call starts over.
@@ -62,8 +63,8 @@ test-slow: $(TESTING) model  ## kill -9 of real vLLM runs, many minutes
 test-cluster: $(TESTING)  ## a toy run through the Slurm of this machine, killed, cancelled, out of time
 	@$(BIN)/python -m pytest -m cluster -rs $(PYTEST_OPTIONS) tests/test_cluster.py
 
-lab: env  ## JupyterLab on the notebooks
-	@JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
+lab: env  ## JupyterLab on the notebooks (LAB_OPTIONS="--port 9999 --no-browser")
+	@JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $$([ "$$(id -u)" != 0 ] || echo --allow-root) $(LAB_OPTIONS)
 
 lint: $(TESTING)  ## ruff, mypy, import rules, stripped notebooks
 	@PATH="$(abspath $(BIN)):$$PATH"; ruff check . && ruff format --check . && mypy && lint-imports && python tests/notebook_rules.py

@@ -35,19 +35,13 @@ class ChildProcess:
     """A running command under its supervisor; made by `start_child`. As a context manager it stops on exit.
 
     ``pid`` is the supervisor's process id, which is also the id of the command's session and process group.
-    ``returncode`` is None while it runs, then the command's exit status (128 + signal number if a signal ended it).
+    An exit status is 128 + the signal's number where a signal ended the command.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], pipe: int, log_path: Path | None) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], pipe: int) -> None:
         self._process = process
         self._pipe: int | None = pipe
         self.pid = process.pid
-        self.log_path = log_path
-
-    @property
-    def returncode(self) -> int | None:
-        """Exit status, None while the command runs."""
-        return self.poll()
 
     def poll(self) -> int | None:
         """Return the exit status, or None while the command runs."""
@@ -120,7 +114,7 @@ def start_child(
         except BaseException:
             os.close(write_end)
             raise
-    return ChildProcess(process, write_end, log_path)
+    return ChildProcess(process, write_end)
 
 
 @contextlib.contextmanager

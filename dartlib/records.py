@@ -346,13 +346,10 @@ def read_records(path: Path, record: type[RecordType]) -> list[RecordType]:
 
 def _same_kind(stored: pa.DataType, wanted: pa.DataType) -> bool:
     """True when a stored type reads as the wanted one without loss (any integer width, any string width)."""
-    if pa.types.is_null(stored):
-        return True
     if pa.types.is_large_string(wanted):
-        return pa.types.is_string(stored) or pa.types.is_large_string(stored)
-    if pa.types.is_integer(wanted):
-        return pa.types.is_integer(stored)
-    return pa.types.is_floating(stored) or pa.types.is_integer(stored)
+        return pa.types.is_null(stored) or pa.types.is_string(stored) or pa.types.is_large_string(stored)
+    number = pa.types.is_null(stored) or pa.types.is_integer(stored)
+    return number or pa.types.is_floating(wanted) and pa.types.is_floating(stored)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

@@ -86,7 +86,7 @@ def test_files_of_another_kind_are_named(files, tmp_path: Path) -> None:
         cut_published_pool("uniform", info, info, quota=1, source="s")
     with pytest.raises(RecordError, match=r"pool-0\.parquet: no column 'tot_n_samples'"):
         cut_published_pool("uniform", pool, pool, quota=1, source="s")
-    with pytest.raises(RecordError, match="not a readable Parquet file"):
+    with pytest.raises(RecordError, match="missing.parquet: no such file"):
         cut_published_pool("uniform", [tmp_path / "missing.parquet"], info, quota=1, source="s")
     other = {"query_id": "other", "tot_n_samples": 4, "tot_n_corrects": 1, "pass_rate": 0.25}
     pq.write_table(pa.Table.from_pylist([other]), tmp_path / "other.parquet")

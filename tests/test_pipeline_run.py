@@ -16,7 +16,11 @@ import pytest
 from tiny_repository import TinyRepository, last_cell
 
 from dartlib.pipeline import cli, status
+from dartlib.pipeline.profiles import load_profile, with_overrides
+from dartlib.pipeline.stages import build_run
 from dartlib.records import read_manifest
+from dartlib.training import load_recipe
+from dartlib.training.memory import PAPER_MODELS
 
 STAGES = [
     "00_start_here",
@@ -348,6 +352,50 @@ def test_a_plan_tells_what_a_student_costs(tmp_path: Path, capsys: pytest.Captur
     assert len([line for line in out.splitlines() if "GB per process" in line]) == 7 and "<- recipe" in out
     assert cli.main([*arguments, "--set", "03_training.RECIPE=absent"]) == 0
     assert "training: cost unknown" in capsys.readouterr().out
+
+
+def test_a_plan_tells_gpu_hours_disk_and_each_stages_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """52 to 2,048 trials of three problems at 100 an hour: 1.56 to 61.4; 156 rows, 3 epochs, 3 students at 10: 140.4.
+
+    11,612 = 5,000 + 1,319 + 2,818 + 1,000 + 675 + 800 questions; at most 700 of each are 4,175.
+    """
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("".join(f'{{"query": "q{n}", "reference_answer": "{n}"}}\n' for n in range(3)))
+    arguments = ["plan", "paper", "--runs", str(tmp_path), "--set", f"02_synthesis.QUERIES={problems}"]
+    arguments += ["--set", "throughput.samples=100", "--set", "throughput.rows=10"]
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "2 to 61 GPU hours at 100 samples an hour" in out and "a pool of at most 0.1 GB on disk" in out
+    assert "at most 140 GPU hours for 3 students at 10 rows an hour" in out
+    assert "14.5 GB a student in bf16, and 86.9 GB to go on from" in out and "--zero-stage=3" in out
+    assert "11,612 questions to each of 4 models: 46,448 samples, 464.5 GPU hours" in out
+    assert f"dartlib stage {tmp_path}/paper 03_training/vrt-seed1  # 8 GPUs, 64 cores, 512000 MB, 1440 min" in out
+    assert out.count("  dartlib stage ") == 11
+    assert cli.main([*arguments, "--set", "04_evaluation.ITEMS=700", "--set", "throughput={}"]) == 0
+    out = capsys.readouterr().out
+    assert "4,175 questions to each of 4 models: 16,700 samples\n" in out and "GPU hours" not in out
+
+
+def test_the_papers_variants_and_its_rehearsal_are_whole(tmp_path: Path) -> None:
+    """Parameters are checked, recipes and base models known; the rehearsal keeps the prompts and benchmarks."""
+    paper = load_profile("paper")
+    for name in paper.variants:
+        changed = with_overrides(paper, [], [name])
+        run = build_run(changed, tmp_path / name, "")
+        recipe = load_recipe(run.stage("03_training/vrt-seed1").parameters["RECIPE"])
+        assert recipe.zero_stage == 3 and recipe.gradient_checkpointing
+        prompts = {"02_synthesis": ["TEMPLATE"], "04_evaluation/base": ["TEMPLATE", "BASE_TEMPLATE", "BENCHMARKS"]}
+        for stage, kept in prompts.items():
+            own = build_run(paper, tmp_path / "paper", "").stage(stage).parameters
+            assert [run.stage(stage).parameters[key] for key in kept] == [own[key] for key in kept]
+        assert run.stage("02_synthesis").parameters["OPTIONS"]["pool"].startswith("papermill_runs/paper-")
+        if name != "rehearsal":
+            assert changed.base_model in PAPER_MODELS
+    rehearsal = with_overrides(paper, [], ["llama3-8b", "rehearsal"])
+    assert (rehearsal.name, rehearsal.base_model) == ("paper-llama3-8b-rehearsal", "embedded")
+    assert rehearsal.notebooks["03_training"]["LEARNING_RATE"] == 5.0e-5, "the base model's own settings stay"
 
 
 def test_full_disk_is_one_clear_line(

@@ -56,7 +56,7 @@ def test_the_return_code_and_the_log_are_passed_on(tmp_path: Path, code: int) ->
     log = tmp_path / "deep" / "log.txt"
     child = start_child(command, log_path=log, env={"WORD": "hello"}, cwd=tmp_path)
     assert child.wait(20) == code
-    assert child.returncode == code
+    assert child.poll() == code
     assert log.read_text() == f"hello {tmp_path}\n"
 
 

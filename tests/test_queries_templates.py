@@ -60,7 +60,7 @@ def test_fingerprints_tell_templates_apart() -> None:
 
 
 def test_unknown_template_lists_the_known_ones() -> None:
-    known = "alpaca, deepseekmath, qa, ladder-fewshot, steps-fewshot, ladder, chat, or a file"
+    known = "alpaca, deepseekmath, qa, ladder, ladder-fewshot, steps-fewshot, chat, or a file"
     told = f"unknown prompt template 'llama': choose one of {known} .llama: looked for .*llama: no such file"
     with pytest.raises(ValueError, match=told):
         get_template("llama")

@@ -1,4 +1,7 @@
-"""The README's numbers are those of the committed reference run, and every figure it shows has its sidecar."""
+"""The README's numbers are those of the committed reference run, and every figure it shows has its sidecar.
+
+`python tests/test_readme.py` writes figures/README.json anew: where each number of the README's tables comes from.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,12 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
+from dartlib.analysis import Point, points_of, rows_of
+from dartlib.analysis.points import point_rows
+from dartlib.files import sha256_of
+from dartlib.pipeline.cli import main
 from dartlib.records import read_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -88,6 +97,61 @@ def test_the_table_of_measurements_is_that_of_the_committed_benches() -> None:
     assert bench_table() in README
 
 
+def readme_points() -> list[Point]:
+    """The numbers of the tables and of the sentence on trials, each with its file in the reference run.
+
+    The pilot's and the cards' numbers have pages and tests of their own, which recompute them from committed answers.
+    """
+    points = []
+    for path in sorted(REFERENCE.rglob("manifest.json")):
+        manifest, file = read_manifest(path), path.relative_to(REFERENCE).as_posix()
+        points.append(Point(f"seconds, {manifest.stage}", manifest.seconds, file=file, n=1))
+    metrics = json.loads((REFERENCE / "02_synthesis" / "metrics.json").read_text())
+    counts = {"trials": ("samples.parquet", metrics["trials"]), "queries": ("queries.parquet", metrics["queries"])}
+    counts |= {f"responses, {name}": (f"datasets/{name}.jsonl", count) for name, count in metrics["rows"].items()}
+    points += [Point(label, n, file=f"02_synthesis/{file}", n=n) for label, (file, n) in counts.items()]
+    for bench, metric, _ in SHOWN:
+        file = f"benchmarks/{bench}.json"
+        row = next(row for row in json.loads((REFERENCE / file).read_text()) if row["metric"] == metric)
+        for side, value in (("ours", row["ours"]), ("beside", row["reference"])):
+            points.append(Point(f"{bench}, {metric}: {side}", value, file=file, where=f"metric == {metric!r}", n=1))
+    return points
+
+
+def readme_sidecar() -> str:
+    """In the form of a figure's sidecar, so that `dartlib show README` lists the numbers and traces each."""
+    points = readme_points()
+    inputs = {point.file: sha256_of(REFERENCE / point.file) for point in points}
+    told = {"caption": "Numbers of the README's tables", "notebook": "", "run": "reference", "inputs": inputs}
+    return json.dumps(told | {"points": point_rows(points)}, indent=2, sort_keys=True) + "\n"
+
+
+def test_the_readmes_sidecar_is_that_of_the_committed_files() -> None:
+    assert (REPOSITORY / "figures" / "README.json").read_text(encoding="utf-8") == readme_sidecar()
+
+
+def test_every_number_of_the_readmes_tables_is_found_in_its_rows() -> None:
+    """Counts are counted again, from the samples and from the data sets' rows; measurements are read where they lie."""
+    points = points_of(REPOSITORY / "figures" / "README.json")
+    assert len(points) == len(re.findall(r"^\| `\w+(?:/[\w-]+)?` \| \d+ \|$", README, re.MULTILINE)) + 5 + 2 * len(
+        SHOWN
+    )
+    for point in points:
+        rows = rows_of(REFERENCE, point)
+        what, _, name = point.label.partition(", ")
+        column = {"ours": "ours", "beside": "reference"}.get(name.rpartition(": ")[2], "seconds")
+        counted = what in ("trials", "queries", "responses")
+        assert point.n == len(rows) and point.value == (len(rows) if counted else rows[column].item()), point.label
+
+
+def test_a_number_of_the_readme_is_shown_with_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["show", str(REPOSITORY / "figures" / "README.json"), "--point", "responses, vrt", "--samples", "1"]) == 0
+    )
+    told = capsys.readouterr().out
+    assert "recounted:" in told and "of 02_synthesis/datasets/vrt.jsonl" in told and "response:" in told
+
+
 def test_the_pilots_numbers_are_those_of_its_page() -> None:
     """Which test_study_pilot.py recomputes from the committed answers."""
     page = (REPOSITORY / "papermill_runs" / "study" / "PILOT.md").read_text(encoding="utf-8")
@@ -106,3 +170,7 @@ def test_the_hard_card_is_told_as_its_table_says() -> None:
     ours = {row["measure"]: row for row in rows if row["grader"] == "ours"}
     told = [f"{name} {row['value']} [{row['low']}, {row['high']}]" for name, row in ours.items()]
     assert all(text.replace("0.", ".") in re.sub(r"\s+", " ", README) for text in told)
+
+
+if __name__ == "__main__":
+    (REPOSITORY / "figures" / "README.json").write_text(readme_sidecar(), encoding="utf-8")

@@ -22,7 +22,6 @@ from dartlib.statistics import (
     fit_zero_inflated_beta,
     holm,
     pass_at_k,
-    posterior,
     resampled_counts,
     stop_at_quota_pass_rate,
     wilson_interval,
@@ -148,7 +147,7 @@ def test_fit_beta_stays_in_bounds(rows):
 
 
 def test_posterior_adds_counts():
-    assert posterior(0.5, 2.0, 3, 10) == (3.5, 9.0)
+    assert ZeroInflatedBeta(0.0, 0.5, 2.0).after(3, 10) == (0.0, 3.5, 9.0)
 
 
 def _excess_by_enumeration(a: int, b: int, in_flight: int, need: int) -> Fraction:

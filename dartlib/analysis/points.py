@@ -209,7 +209,7 @@ def opened(**files: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _table(path: Path) -> Any:
-    import pyarrow as pa
+    import pandas as pd
     import pyarrow.dataset as ds
 
     if path.suffix == ".parquet":
@@ -218,7 +218,7 @@ def _table(path: Path) -> Any:
     found = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
     rows = found if isinstance(found, list) else [found]
     flat = [{k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()} for row in rows]
-    return pa.Table.from_pylist(flat)
+    return pd.DataFrame(flat)
 
 
 def selected(connection: duckdb.DuckDBPyConnection, where: str) -> tuple[str, list[object]]:

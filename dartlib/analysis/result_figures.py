@@ -53,7 +53,8 @@ def accuracy_by_level_figure(items: pd.DataFrame, source: str, title: str = "Acc
         style = look(model) | thin | {"elinewidth": 0.8 if crowded else 1.5, "label": names[model]}
         draw_intervals(axis, places, part, "accuracy", scale=100, **style)
         none = (part["correct"] == 0).to_numpy()  # hollow, so that the bar is not read as the value
-        axis.plot(places[none], 0 * places[none], look(model)["marker"], color=look(model)["color"], mfc="white")
+        on_top: dict[str, Any] = {"linestyle": "", "markerfacecolor": "white", "zorder": 5, "clip_on": False}
+        axis.plot(places[none], 0 * places[none], **look(model) | on_top)
     if "all" in groups and len(groups) > 1:
         axis.axvspan(len(groups) - 1.5, len(groups) - 0.5, color="#EEEEEE", zorder=0)
     ticks = ["all levels" if group == "all" else group for group in groups]

@@ -152,7 +152,8 @@ def pass_rate_ladder_figure(rates: pd.DataFrame) -> Figure:
     figure, (axis,) = new_figure(
         f"Teacher's pass rate{by_groups(axis_name)} ({len(rates):,} queries, {trials} trials each)"
     )
-    remember(figure, table, "pass_at_k", axis_name, file=SAMPLES, also=f"trial < {trials}", each=trials)
+    drawn = table.drop(columns="k")  # always 1
+    remember(figure, drawn, "pass_at_k", axis_name, file=SAMPLES, also=f"trial < {trials}", each=trials)
     generator = np.random.default_rng(0)
     for index, group in enumerate(table["group"]):
         values = rates.loc[groups.astype(str) == group, "pass_rate"]
@@ -270,7 +271,7 @@ def synthesis_cost_figure(outcomes: pd.DataFrame, samples: pd.DataFrame) -> Figu
     for number, strategy in enumerate(tables.strategies_of(outcomes)):
         part = cost[cost["strategy"] == strategy]
         name = f"{display_name(strategy)}: {part['trials'].sum():,} trials"
-        thin = {"linewidth": max(1.5, 5.5 - 2 * number), "markersize": max(5, 11 - 3 * number), "elinewidth": 1.5}
+        thin = {"linewidth": max(1.5, 4.5 - 1.5 * number), "markersize": max(5, 9 - 2 * number), "elinewidth": 1.5}
         style = look(strategy, number) | thin  # where two coincide, the later one is seen on top of the earlier
         draw_intervals(left, np.arange(len(part)), part, "mean", label=name, **style)
         curve = reached[reached["strategy"] == strategy] if len(reached) else reached

@@ -27,18 +27,17 @@ def show_figure(figure: str, label: str = "", run: str = "", samples: int = 3) -
     """
     sidecar, run_folder = _find_figure(figure, run)
     points = points_of(sidecar)
-    told = json.loads(sidecar.read_bytes())
-    print(escape(f"{sidecar.stem}: {told.get('caption', '')}", "terminal"))
-    if not label:
+    chosen = _chosen(points, label) if label else None
+    print(escape(f"{sidecar.stem}: {json.loads(sidecar.read_bytes()).get('caption', '')}", "terminal"))
+    if chosen is None:
         for point in points:
             rows = f"{point.n:,} rows of {point.file}" if point.n is not None else "no rows of a run"
             print(escape(f"  {point.label:<40} {_value(point):<32} {rows}", "terminal"))
         return 0
-    point = _chosen(points, label)
-    print(*(escape(line, "terminal") for line in described(sidecar, point, run_folder)), sep="\n")
-    if point.file:
-        frame, total = samples_of(run_folder, point, samples)
-        print(f"{len(frame)} of its {total:,} samples, picked by a hash:")
+    print(*(escape(line, "terminal") for line in described(sidecar, chosen, run_folder)), sep="\n")
+    if chosen.file:
+        frame, total = samples_of(run_folder, chosen, samples)
+        print(f"{_picked(frame, total)}:")
         for row in frame.to_dict("records"):
             print(*(f"    {name}: {_short(value)}" for name, value in row.items()), "", sep="\n")
     return 0
@@ -52,9 +51,11 @@ def show_point(sidecar: Path, label: str, run_folder: Path | None = None, sample
     from IPython.display import HTML, display
 
     run_folder, point = run_folder or _home(sidecar), _chosen(points_of(sidecar), label)
-    lines = "<br>".join(escape(line) for line in described(sidecar, point, run_folder))
-    frame, total = samples_of(run_folder, point, samples)
-    display(HTML(f"<p>{lines}</p>{table_html(frame, f'{len(frame)} of its {total:,} samples, picked by a hash')}"))
+    page = "<br>".join(escape(line) for line in described(sidecar, point, run_folder))
+    if point.file:
+        frame, total = samples_of(run_folder, point, samples)
+        page += table_html(frame, _picked(frame, total))
+    display(HTML(page))
 
 
 def described(sidecar: Path, point: Point, run_folder: Path) -> list[str]:
@@ -63,7 +64,7 @@ def described(sidecar: Path, point: Point, run_folder: Path) -> list[str]:
     if not point.file:
         return [*lines, "no rows of a run made this value: it was published, or no condition tells its rows"]
     path = file_of(run_folder, point)
-    lines.append(f"made from {point.n:,} rows of {point.file}, those with {point.where or 'anything in them'}")
+    lines.append(f"made from {point.n:,} rows of {point.file}: {point.where or 'all'}")
     count, digest = count_rows(path, point.where), content_digest(path)
     drawn = json.loads(sidecar.read_bytes())["inputs"].get(point.file, "")
     if (count, digest) == (point.n, drawn):
@@ -124,7 +125,7 @@ def _find_figure(figure: str, run: str) -> tuple[Path, Path]:
     sidecar = named / "figures" / f"{figure}.json"
     if not sidecar.is_file():
         found = [path.stem for path in sidecar.parent.glob("*.json")]
-        raise RecordError(f"{named.name} has no figure {figure!r}: {did_you_mean(figure, found)}")
+        raise RecordError(f"{sidecar.parent}: no figure {figure!r}; {did_you_mean(figure, found)}")
     return sidecar, _home(sidecar)
 
 
@@ -146,6 +147,11 @@ def _value(point: Point) -> str:
         return "no data"
     band = f" [{point.low:.6g}, {point.high:.6g}]" if point.low is not None and point.high is not None else ""
     return f"{point.value:.6g}{band}"
+
+
+def _picked(frame: pd.DataFrame, total: int) -> str:
+    kind = "samples" if "response" in frame else "rows"
+    return f"{len(frame)} of its {total:,} {kind}" + (", picked by a hash" if len(frame) < total else "")
 
 
 def _short(value: Any) -> str:

@@ -76,8 +76,8 @@ def explain(
     item = Query(
         query_id="", source="", query=query, reference_answer=gold, tolerance=tolerance, answer_type=answer_type
     )
-    with GradingPool(lenient=lenient) as pool:
-        ((answer, verdict, reason),) = pool.grade_many([(item, response, "stop")])
+    with GradingPool(lenient=lenient) as grading:
+        ((answer, verdict, reason),) = grading.grade_many([(item, response, "stop")])
     return Explanation(
         verdict=verdict,
         reason=reason,

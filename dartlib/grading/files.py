@@ -41,11 +41,11 @@ def grade_file(
     if out.resolve() == path.resolve():
         raise RecordError(f"{out}: is the file to grade: name another one with --out")
     counts: Counter[str] = Counter()
-    with GradingPool(workers, lenient=lenient) as pool, open(path, "rb") as source, replacing(out) as target:
+    with GradingPool(workers, lenient=lenient) as grading, open(path, "rb") as source, replacing(out) as target:
         lines = ((number, line) for number, line in enumerate(source, start=1) if line.strip())
         while chunk := list(islice(lines, _ROWS)):
             read = [_read(line) for _, line in chunk]
-            graded = iter(pool.grade_many([item for _, item in read if not isinstance(item, str)]))
+            graded = iter(grading.grade_many([item for _, item in read if not isinstance(item, str)]))
             for (number, _), (row, item) in zip(chunk, read, strict=True):
                 grade = (None, Verdict.ERROR, item) if isinstance(item, str) else next(graded)
                 counts[grade[1]] += 1
@@ -59,7 +59,7 @@ def grade_file(
 
 
 def _read(line: bytes) -> tuple[dict[str, Any], tuple[Query, str, str] | str]:
-    """The row of a line, and what the pool grades, or why it cannot."""
+    """The row of a line, and what is graded, or why it cannot."""
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:

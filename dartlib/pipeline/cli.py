@@ -1,4 +1,4 @@
-"""The command line: `run`, `plan`, `status`, `grade`, `regrade`, `compare`, `show`, `doctor`, `prefetch`, `stage`."""
+"""The command line: `run`, `plan`, `status`, `show`, `report`, `grade`, `regrade`, `compare`, `doctor`, `prefetch`."""
 
 from __future__ import annotations
 
@@ -79,6 +79,13 @@ def _dispatch(options: argparse.Namespace, command: str) -> int:
         return (
             prefetch(options.names) if options.command == "prefetch" else show_findings(options.model, options.sources)
         )
+    if options.command == "report":
+        from dartlib.pipeline.report import write_report
+
+        folder = Path(options.run).resolve() if os.path.isdir(options.run) else run_folder(options.run)
+        out = options.out or Path(f"{folder.name}.html")
+        print(f"written to {out} ({write_report(folder, out) / 1e6:.1f} MB)")
+        return 0
     if options.command == "compare":
         return _compare(options.results, options.unlike, options.paper)
     settings = [*options.set, *([f"engine={options.engine}"] if options.engine else [])]
@@ -155,6 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--paper", default="DART", metavar="TEXT", help="the paper's rows with this text in their name"
     )
+    report = add("report", "a run folder as one HTML file to send: tables, figures down to samples, cards, notebooks")
+    report.add_argument("run", help="a run's name, or its folder wherever it lies")
+    report.add_argument("--out", type=Path, metavar="FILE", help="the file to write (default: <run>.html here)")
     show = add("show", "the points of a figure; one point: its value, its rows counted again, some of its samples")
     show.add_argument("figure", help="a figure's name in the run, or the path of its picture or sidecar; or README")
     show.add_argument("--point", default="", metavar="LABEL", help="as the list of points calls it")

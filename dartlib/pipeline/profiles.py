@@ -143,11 +143,11 @@ def _plain(value: Any) -> str:
 
 def _apply(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
     for target, value in changes.items():
-        notebook, dot, parameter = target.partition(".")
+        name, dot, key = target.partition(".")
+        part = values
         if dot:
-            values["notebooks"].setdefault(notebook, {})[parameter] = value
-        else:
-            values[target] = value
+            part = values[name] if isinstance(values.get(name), dict) else values["notebooks"].setdefault(name, {})
+        part[key or name] = value
 
 
 def _check_values(profile: Profile, where: str) -> None:

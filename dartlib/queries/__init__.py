@@ -1,7 +1,7 @@
 """What is asked: prompt templates, the procedural ladders, known data sets, and files of own problems."""
 
 from dartlib.queries.benchmarks import benchmark_shots, benchmark_template, broken_items, choose_queries
-from dartlib.queries.catalogue import Source, benchmark_names, get_source, load_catalogue
+from dartlib.queries.catalogue import Source, benchmark_names, get_source, load_catalogue, why_withheld
 from dartlib.queries.contamination import NGRAM_WORDS, Overlap, benchmark_overlaps, find_overlaps
 from dartlib.queries.fields import read_training_rows
 from dartlib.queries.files import read_rows

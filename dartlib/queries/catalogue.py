@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from dartlib.queries.ladder import LADDERS
 from dartlib.records import RecordError, did_you_mean
 
 KINDS: dict[str, tuple[str, ...]] = {  # kind -> fields that an entry of it must map
@@ -20,6 +21,8 @@ KINDS: dict[str, tuple[str, ...]] = {  # kind -> fields that an entry of it must
     "responses": ("query", "response"),
     "rates": ("id", "trials", "correct"),
 }
+
+OPEN_LICENCES = ("MIT", "Apache-2.0")  # as the catalogue spells them, with nothing added
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,19 @@ def get_source(name: str) -> Source:
     if name not in catalogue:
         raise RecordError(f"{name}: no such known data set; {did_you_mean(name, catalogue)}")
     return catalogue[name]
+
+
+def why_withheld(source: str) -> str:
+    """Why texts of a source must not be passed on; empty for ladders and known questions under an open licence.
+
+    A set of responses holds the questions of others, and of a file of one's own no licence is known.
+    """
+    known = load_catalogue().get(source)
+    if known and known.kind not in ("queries", "benchmark"):
+        return f"{source} holds the questions of other sets"
+    if known:
+        return "" if known.licence in OPEN_LICENCES else f"licence of {source}: {known.licence}"
+    return "" if source.removeprefix("ladder-") in LADDERS else f"no licence is known for {source}"
 
 
 def benchmark_names() -> list[str]:

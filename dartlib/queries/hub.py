@@ -71,7 +71,8 @@ def fetch_source(source: Source, log: Callable[[str], None] = print) -> Path:
         return target
     raise RecordError(
         f"{source.name}: not in {data_folder()} and not to be had from the Hub ({'; '.join(reasons)}): run "
-        f"`dartlib prefetch {source.name}` where there is a network, or put its file there and set DARTLIB_DATA_DIR"
+        f"`dartlib prefetch {source.name}` where there is a network, or bring the file: "
+        f"{data_folder() / source.name}.jsonl (DARTLIB_DATA_DIR names the folder)"
     )
 
 

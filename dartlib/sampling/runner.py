@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,7 @@ def sample(
     asked, flushes the pool and raises SystemExit(143); outside of the main thread it costs what was not flushed yet.
     """
     check_unique(queries)
-    sampling = SamplingParameters(
-        sampling.temperature, sampling.top_p, sampling.max_tokens, tuple(dict.fromkeys(sampling.stop + template.stop))
-    )
+    sampling = replace(sampling, stop=tuple(dict.fromkeys(sampling.stop + template.stop)))
     setting = Setting.of(engine.weights, template.fingerprint, sampling, sampling_seed)
     with (
         Lease(pool_folder / setting.identity, purpose="sampling"),

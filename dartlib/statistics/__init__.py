@@ -19,7 +19,6 @@ from dartlib.statistics.pass_rates import (
     expected_excess,
     fit_beta,
     fit_zero_inflated_beta,
-    posterior,
     stop_at_quota_pass_rate,
 )
 from dartlib.statistics.samples import majority_at_k, pass_at_k

@@ -72,12 +72,6 @@ def _negative_log_likelihood(
     return float(loss), np.array([-a * slope_a, -b * slope_b])
 
 
-def posterior(a: float, b: float, successes: int, trials: int) -> tuple[float, float]:
-    """Beta parameters of one query's pass rate after ``successes`` in ``trials``, from the prior Beta(a, b)."""
-    check_counts(successes, trials)
-    return a + successes, b + trials - successes
-
-
 class ZeroInflatedBeta(NamedTuple):
     """Belief about a pass rate: exactly 0 with probability ``zero``, else Beta(``a``, ``b``)."""
 
@@ -93,7 +87,7 @@ class ZeroInflatedBeta(NamedTuple):
     def after(self, successes: int, trials: int) -> "ZeroInflatedBeta":
         """The belief after ``successes`` in ``trials``: one success proves that the rate is not 0."""
         check_counts(successes, trials)
-        a, b = posterior(self.a, self.b, successes, trials)
+        a, b = self.a + successes, self.b + trials - successes
         if successes or not self.zero:
             return ZeroInflatedBeta(0.0, a, b)
         all_wrong = math.exp(_log_beta(a, b) - _log_beta(self.a, self.b))

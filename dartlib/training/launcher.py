@@ -58,8 +58,8 @@ def train(job: Job, *, log: Callable[[str], None] = print) -> TrainingReport:
     cores = {"OMP_NUM_THREADS": threads} if job.recipe.distributed else {}
     with start_child(command, log_path=printed, env={**os.environ, **_QUIET, **cores}) as child:
         lines = _follow(child, printed, log)
-    if child.returncode != 0:
-        raise TrainingError(_reason(child.returncode, lines, command))
+    if code := child.poll():
+        raise TrainingError(_reason(code, lines, command))
     report = completed_report(job)
     if report is None:
         raise TrainingError(f"{job.dataset} or {job.base_model} changed while it was trained on: train again")
@@ -74,7 +74,7 @@ def completed_report(job: Job) -> TrainingReport | None:
     return read_report(job.output, job.digest())
 
 
-def _reason(code: int | None, lines: list[str], command: list[str]) -> str:
+def _reason(code: int, lines: list[str], command: list[str]) -> str:
     """A fault that was foreseen is its line; of any other, what torchrun says of a killed process, or the first error.
 
     When one process is killed the others fail too, for they wait for it: theirs is the louder and the lesser news.

@@ -9,19 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from dartlib.grading.equality import algebra
+from dartlib.grading.equality import algebra, lists
 from dartlib.grading.equality.algebra import MINUS_ONE, Node, Undefined
 from dartlib.grading.equality.formulas import Leaf, Rules, value_of
-from dartlib.grading.equality.lists import (
-    aligned,
-    conditions,
-    has_symbols,
-    is_name,
-    names_of,
-    opened,
-    spread,
-    values_of,
-)
 from dartlib.grading.equality.parsing import Item
 from dartlib.grading.equality.regions import same_region
 from dartlib.grading.equality.units import same_unit
@@ -34,23 +24,23 @@ def compare_answers(
     gold_ordered, pred_ordered = gold[0], pred[0]
     if (same := same_region(gold[1], pred[1])) is not None:
         return same
-    golds, preds = (conditions(items) for items in (gold[1], pred[1]))
-    preds = aligned(preds, golds)
-    golds = aligned(golds, preds)
+    golds, preds = (lists.conditions(items) for items in (gold[1], pred[1]))
+    preds = lists.aligned(preds, golds)
+    golds = lists.aligned(golds, preds)
     if (
         len(golds) == 1 and len(preds) > 1 and golds[0][0] == "value" and not pred_ordered
     ):  # one value, stated more than once
         return _all(_compare_items(golds[0], pred, rules, leaf) for pred in preds)
     if len(golds) == 1 and len(preds) == 1:
         return _compare_items(golds[0], preds[0], rules, leaf)
-    golds, gold_ordered = opened(golds, gold_ordered, len(preds) > 1, rules)
-    preds, pred_ordered = opened(preds, pred_ordered, len(golds) > 1, rules)
+    golds, gold_ordered = lists.opened(golds, gold_ordered, len(preds) > 1, rules)
+    preds, pred_ordered = lists.opened(preds, pred_ordered, len(golds) > 1, rules)
     if len(golds) != len(preds):
         return False
-    golds, preds = spread(golds), spread(preds)
-    names = [names_of(items) for items in (golds, preds)]
+    golds, preds = lists.spread(golds), lists.spread(preds)
+    names = [lists.names_of(items) for items in (golds, preds)]
     if names[0] != names[1]:
-        golds, preds = values_of(golds), values_of(preds)
+        golds, preds = lists.values_of(golds), lists.values_of(preds)
         gold_ordered = gold_ordered or names[0] is not None and len(names[0]) > 1
         pred_ordered = pred_ordered or names[1] is not None and len({name.partition("_")[0] for name in names[1]}) > 1
     if gold_ordered or pred_ordered:
@@ -92,7 +82,7 @@ def _is_approximated(item: Item) -> bool:
     """``5/6 ≈ 0.833``, but not ``x ≈ 0.833``."""
     if item[0] != "relation" or item[1][-1] != "~" or item[1].count("~") > 1:
         return False
-    return not any(map(has_symbols, item[2][-2:]))
+    return not any(map(lists.has_symbols, item[2][-2:]))
 
 
 def _readings(item: Item) -> list[Item]:
@@ -118,9 +108,9 @@ def _simplified(item: Item, other: Item) -> Item:
     """
     if item[0] == "relation" and other[0] != "relation" and set(item[1]) <= {"=", "~", "in"}:
         sides = item[2]
-        if is_name(sides[0]) or not has_symbols(sides[0]) and not is_name(sides[-1]):
+        if lists.is_name(sides[0]) or not lists.has_symbols(sides[0]) and not lists.is_name(sides[-1]):
             return sides[-1]
-        if is_name(sides[-1]) and not has_symbols(sides[0]):
+        if lists.is_name(sides[-1]) and not lists.has_symbols(sides[0]):
             return sides[0]
     if item[0] == "set" and len(item[1]) == 1 and other[0] == "value":
         return item[1][0]
