@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EARLIER = "5b09f7c"
 MODELS = ("base", "vrt-seed1", "uniform-seed1", "prop2diff-seed1")
 ASKED = {
+    "MODEL": "embedded",
     "BENCHMARKS": ["ladder-arithmetic", "ladder-divisors", "ladder-arithmetic-hard"],
     "QUERIES_PER_LEVEL": 2,  # 10 questions each
     "TEMPLATE": "ladder-fewshot",
