@@ -48,14 +48,14 @@ class StepsEngine(StubEngine):
 
 
 def shrink(folder: Path) -> None:
-    """A pool of 6 queries a level, 8 students, 2 items a level, in ``folder``."""
+    """A pool of 6 queries a level, 4 students and the base, an item a level, in ``folder``."""
     main.MAIN, teacher.TEACHER, teacher.POOL_QUERIES = folder / "main", folder / "teacher", 6
     main.pilot.MAX_TOKENS = 3  # of answers to the items
-    main.IN_DOMAIN = dict.fromkeys(RIGHT, 2)
-    main.OUT_OF_DOMAIN = (("arithmetic", 3, 2), ("divisors", 3, 2))
-    wanted = {"vrt": (12, 2), "prop2diff": (12, 2), "uniform": (12, 1), "vrt-tokens": (0, 1), "vrt-800": (20, 1)}
+    main.IN_DOMAIN = dict.fromkeys(RIGHT, 1)
+    main.OUT_OF_DOMAIN = (("arithmetic", 3, 1), ("divisors", 3, 1))
+    wanted = {"vrt": (12, 1), "prop2diff": (12, 1), "uniform": (12, 1), "vrt-tokens": (0, 1)}
     main.ARMS = {arm: main.Arm(arm.partition("-")[0], *sizes) for arm, sizes in wanted.items()}
-    main.ORDER = (("vrt", "prop2diff", "uniform"), ("vrt-tokens",), ("vrt-800",))
+    main.ORDER = (("vrt", "prop2diff", "uniform"), ("vrt-tokens",))
     base = folder / "toy"
     main.resolve_model = lambda name: base
     if not base.exists():

@@ -84,6 +84,7 @@ FIGURES = {
     ),
     "paper_3": lambda: analysis.published_scaling_figure(load_published("scaling")),
     "paper_4": lambda: analysis.published_cost_figure(load_published("synthesis_cost")),
+    "paper_4_cover": lambda: analysis.published_cover_figure(load_published("one_response_coverage")),
 }
 
 

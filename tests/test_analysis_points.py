@@ -54,6 +54,7 @@ def draw(run: Path) -> None:
         "paper_1": (analysis.published_averages_figure(averages, ranks), []),
         "paper_3": (analysis.published_scaling_figure(load_published("scaling")), []),
         "paper_4": (analysis.published_cost_figure(load_published("synthesis_cost")), []),
+        "paper_4_cover": (analysis.published_cover_figure(load_published("one_response_coverage")), []),
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saving, "_render", lambda figure, suffix: b"")

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from dartlib import analysis
+from dartlib.published import load_published
 
 
 def replies(model: str, right: str) -> list[dict[str, object]]:
@@ -51,3 +52,16 @@ def test_the_figure_orders_points_by_their_numbers(items: pd.DataFrame) -> None:
     assert "seeds and questions" in axis.get_ylabel()
     heights = {entry.get_label(): list(entry.lines[0].get_ydata()) for entry in axis.containers}
     assert heights == {"VRT": [50, 75], "Prop2Diff": [75]}
+
+
+def test_the_papers_cover_figure_has_all_its_series() -> None:
+    """Figure 4 (1), (2): 11 sizes a series, 10 without cover; without cover the smallest sets are far below."""
+    cover = load_published("one_response_coverage")
+    figure = analysis.published_cover_figure(cover)
+    math, gsm8k = figure.axes
+    names = ["VRT", "VRT (+Cover)", "Prop2Diff (-Cover)", "Prop2Diff"]
+    for axis in (math, gsm8k):
+        assert [line.get_label() for line in axis.get_lines()] == names
+        assert [len(line.get_xdata()) for line in axis.get_lines()] == [11, 11, 10, 11]
+        assert axis.get_ylim()[0] == 0
+    assert gsm8k.get_lines()[2].get_ydata()[0] == 51.9 and gsm8k.get_lines()[3].get_ydata()[0] == 58.8

@@ -143,6 +143,7 @@ def test_only_what_reads_other_files_runs_again_and_earlier_results_come_back(ti
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_sweep_shares_pool_and_base_and_a_changed_value_makes_its_own_students_only(tiny: TinyRepository) -> None:
     """A value that leaves waits in superseded/ and comes back unmade; `plan` tells; `status` knows the command."""
     tiny.profile(strategies=["vrt"])

@@ -139,6 +139,7 @@ def run_driver(folder: Path, *words: str, **environment: str) -> subprocess.Comp
 
 @pytest.mark.model
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_killed_between_students_and_in_one_the_same_command_finishes_and_repeats_none(tmp_path: Path) -> None:
     early = run_driver(tmp_path, "students")
     assert early.returncode == 1 and "the pool is not complete" in early.stderr
@@ -153,19 +154,16 @@ def test_killed_between_students_and_in_one_the_same_command_finishes_and_repeat
     assert last.returncode == 0, last.stderr
     assert "pool: complete" in last.stdout and "students: all made" in last.stdout
     begun = [line.split()[1] for run in (between, within, last) for line in run.stdout.splitlines() if "begun" in line]
-    assert begun == [
-        *("vrt-1:", "prop2diff-1:", "uniform-1:", "uniform-1:", "vrt-2:", "prop2diff-2:"),
-        *("vrt-tokens-1:", "base-1:", "vrt-800-1:"),
-    ]
+    assert begun == ["vrt-1:", "prop2diff-1:", "uniform-1:", "uniform-1:", "vrt-tokens-1:", "base-1:"]
     assert all(path.stat().st_mtime_ns == changed for path, changed in kept.items())
     for place in (path.parent for path in tmp_path.glob("main/*/metrics.json")):
         names = {path.name for path in place.iterdir()} - {"training_log.jsonl"}
-        assert names == {"items.parquet", "metrics.json"} and len(pd.read_parquet(place / "items.parquet")) == 14
+        assert names == {"items.parquet", "metrics.json"} and len(pd.read_parquet(place / "items.parquet")) == 7
     assert not list(tmp_path.glob("main/.making-*"))
     equal, other = (
         json.loads((tmp_path / f"main/{name}/metrics.json").read_text()) for name in ("vrt-tokens-1", "vrt-1")
     )
     assert sum(other["rows_by_level"].values()) == 12 and equal["seed"] != other["seed"]
-    refused = run_driver(tmp_path, "status")
-    assert "vrt: 2 of 2" in refused.stdout and "pool: complete" in refused.stdout
+    shown = run_driver(tmp_path, "status")
+    assert "vrt: 1 of 1" in shown.stdout and "pool: complete" in shown.stdout
     assert "too few students" in run_driver(tmp_path, "analyse").stdout

@@ -31,6 +31,7 @@ from dartlib.analysis.response_sets import read_responses as read_responses
 from dartlib.analysis.result_figures import accuracy_by_level_figure as accuracy_by_level_figure
 from dartlib.analysis.result_figures import published_averages_figure as published_averages_figure
 from dartlib.analysis.result_figures import published_cost_figure as published_cost_figure
+from dartlib.analysis.result_figures import published_cover_figure as published_cover_figure
 from dartlib.analysis.result_figures import published_scaling_figure as published_scaling_figure
 from dartlib.analysis.result_figures import training_loss_figure as training_loss_figure
 from dartlib.analysis.result_figures import verdict_shares_figure as verdict_shares_figure

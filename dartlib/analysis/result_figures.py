@@ -178,3 +178,23 @@ def published_cost_figure(cost: pd.DataFrame) -> Figure:
         axis.set_ylim(0, 1.08 * scale * part["value"].max())
     legend_below(figure, axes[0])
     return figure
+
+
+def published_cover_figure(cover: pd.DataFrame) -> Figure:
+    """The paper's figure 4 (1) and (2) redrawn: accuracy by data size, each query covered at least once or not."""
+    benchmarks = list(dict.fromkeys(cover["benchmark"]))
+    title = "The paper's figure 4 (1), (2), redrawn from values read off it (Mistral-7B)"
+    figure, axes = new_figure(title, len(benchmarks), width=7.5)
+    remember_published(figure, cover)
+    for axis, benchmark in zip(axes, benchmarks, strict=True):
+        for series in ("vrt", "vrt+cover", "prop2diff-cover", "prop2diff"):
+            part = cover[(cover["benchmark"] == benchmark) & (cover["series"] == series)]
+            strategy, sign, _ = series.replace("+", "-").partition("-")
+            other: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"} if sign else {}
+            name = display_name(strategy) + {"vrt+cover": " (+Cover)", "prop2diff-cover": " (-Cover)"}.get(series, "")
+            axis.plot(part["training_samples"], part["value"], markersize=4, label=name, **look(strategy) | other)
+        axis.set_xscale("log")
+        label(axis, "training samples (MATH queries)", f"{benchmark} accuracy (%)")
+        axis.set_ylim(0, 1.08 * cover.loc[cover["benchmark"] == benchmark, "value"].max())
+    legend_below(figure, axes[0])
+    return figure
