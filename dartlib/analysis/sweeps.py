@@ -51,7 +51,7 @@ def sweep_figure(items: pd.DataFrame, source: str) -> Figure:
     figure, (axis,) = new_figure(f"Accuracy on {escape(source, 'figure')} ({table['items'].max():,} questions)")
     for number, strategy in enumerate(strategies_of(table)):
         part = table[table["strategy"] == strategy]
-        remember(figure, part.rename(columns={"point": "group"}), "accuracy", "point", scale=100)
+        remember(figure, part.rename(columns={"point": "group"}), "accuracy", "point", None, 100)
         places = np.array([points.index(point) for point in part["point"]]) + 0.06 * (number - 1)
         style = look(strategy, number) | {"capsize": 3, "label": display_name(strategy)}
         draw_intervals(axis, places, part, "accuracy", scale=100, **style)
