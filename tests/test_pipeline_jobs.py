@@ -16,7 +16,7 @@ import pytest
 from tiny_repository import PROFILE, TinyRepository, last_cell
 
 from dartlib.leases import Lease, LeaseHeld
-from dartlib.pipeline import jobs
+from dartlib.pipeline import cli, jobs
 from dartlib.pipeline.profiles import ProfileError, check_profile
 from dartlib.pipeline.run import is_elsewhere, workflow_command, workflow_environment
 from dartlib.pipeline.stages import Stage
@@ -153,3 +153,13 @@ def test_a_stage_waits_for_the_job_that_still_holds_it(tmp_path: Path, monkeypat
     monkeypatch.setattr(jobs.time, "sleep", lambda _: before.release())
     with jobs.holding(tmp_path, "a"):
         pass
+
+
+@pytest.mark.parametrize("words", [["--executor", "slurm", "-j", "3"], ["--", "--executor", "slurm", "-j", "3"]])
+def test_what_is_not_dartlibs_goes_to_snakemake_as_it_stands(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("dartlib.pipeline.run.run_profile", lambda profile, **options: given.update(options) or 0)
+    assert cli.main(["run", "smoke", "--run", "x", "--set", "disk_gb=1", *words]) == 0
+    assert given["passed"] == ["--executor", "slurm", "-j", "3"] and given["run_name"] == "x"
+    with pytest.raises(SystemExit):
+        cli.main(["plan", "smoke", *words])
