@@ -9,12 +9,12 @@ import csv
 import hashlib
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from dartlib.analysis import Point, points_of, rows_of
-from dartlib.analysis.points import point_rows
 from dartlib.files import sha256_of
 from dartlib.pipeline.cli import main
 from dartlib.records import read_manifest
@@ -123,7 +123,7 @@ def readme_sidecar() -> str:
     points = readme_points()
     inputs = {point.file: sha256_of(REFERENCE / point.file) for point in points}
     told = {"caption": "Numbers of the README's tables", "notebook": "", "run": "reference", "inputs": inputs}
-    return json.dumps(told | {"points": point_rows(points)}, indent=2, sort_keys=True) + "\n"
+    return json.dumps(told | {"points": [asdict(point) for point in points]}, indent=2, sort_keys=True) + "\n"
 
 
 def test_the_readmes_sidecar_is_that_of_the_committed_files() -> None:

@@ -37,7 +37,7 @@ def response_share_figure(composition: pd.DataFrame, axis_name: str, published: 
     columns = 1 if published is None else 2
     figure, axes = new_figure("Who gets the responses?", columns, share_y=True, width=7.5)
     _draw_sets(axes[0], composition, "share", 100)
-    remember(figure, composition, "share", axis_name, scale=100)
+    remember(figure, composition, "share", axis_name, None, 100)
     label(axes[0], group_label(axis_name), "share of the responses (%)", "measured here")
     if published is not None:
         levels = published[published["level"].astype(str) != "all"].pivot(
@@ -64,8 +64,8 @@ def lengths_figure(composition: pd.DataFrame, axis_name: str) -> Figure:
     """Characters per response and share of repeated responses, by group and set."""
     figure, (left, right) = new_figure("Lengths and repeats", 2, width=7.5)
     _draw_sets(left, composition, "characters", 1)
-    remember(figure, composition, "characters", axis_name, note="characters")
-    remember(figure, composition, "repeats", axis_name, scale=100, note="repeats")
+    remember(figure, composition, "characters", axis_name, None, note="characters")
+    remember(figure, composition, "repeats", axis_name, None, 100, "repeats")
     label(left, group_label(axis_name), "characters per response\n(mean, 95 % interval over queries)", "length")
     left.set_ylim(0, 1.1 * max(1.0, float(composition["characters_high"].fillna(0).max())))
     names = list(dict.fromkeys(composition["strategy"]))

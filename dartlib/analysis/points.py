@@ -9,9 +9,10 @@ keeps its value and names no file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,11 @@ from dartlib.sampling.pool import PoolError
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
-OUTCOMES, SAMPLES, ITEMS = "outcomes.parquet", "samples.parquet", "items.parquet"
-_DIGITS = 10  # of the values in a sidecar
+Rows = tuple[str, str, int | None]  # the end of an input's path, a condition, and how many rows there are per query
+OUTCOMES: Rows = ("outcomes.parquet", "", 1)
+_CARRIED = "dartlib_points"  # the attribute of a figure
 _NAMED = ("run", "stage", "model", "strategy", "verdict")  # columns of a table that name a series, in labels
 _FILTERED = {"strategy": "strategy", "source": "benchmark", "verdict": "verdict"}  # columns of a table -> of its file
 _STEPS = {"k": "k = ", "cap": "cap ", "step": "step "}
@@ -51,74 +53,60 @@ class Point:
     n: int | None = None
 
 
+def samples_below(trials: int, first: int = 0) -> Rows:
+    """The trials ``first`` to ``trials`` - 1 of every query."""
+    return "samples.parquet", (f"trial >= {first} and " if first else "") + f"trial < {trials}", trials - first
+
+
 def remember(
-    figure: Figure,
-    table: pd.DataFrame,
-    column: str,
-    axis_name: str = "",
-    *,
-    file: str = "",
-    also: str = "",
-    each: int | None = None,
-    scale: float = 1,
-    note: str = "",
+    figure: Figure, table: pd.DataFrame, column: str, axis: str, rows: Rows | None, scale: float = 1, note: str = ""
 ) -> None:
     """Have a figure carry one point per row of the table that it draws, ``scale`` times its ``column``.
 
     Labels and conditions follow from the columns that the table has: model, strategy, source, ``group`` on the axis
-    called ``axis_name``, k, cap; ``note`` ends the label, ``also`` is one more condition. ``file`` is the end of the
-    input's path, ``each`` the rows in it per query (None: `publish` counts them).
+    of that name, k, cap; ``note`` ends the label. ``rows`` says what a point was made from (None: no rows of a run);
+    where they are not told per query, `publish` counts them.
     """
-    kept = _carried(figure)
+    file, also, each = rows or ("", "", None)
     for row in table.to_dict("records"):
         value, low, high = (_scaled(row.get(column + end), scale) for end in ("", "_low", "_high"))
         conditions = [f"{of_file} == {row[key]!r}" for key, of_file in _FILTERED.items() if key in row]
-        group = _group_condition(axis_name, str(row.get("group", ALL)), file)
-        conditions += [part for part in (group, also) if part]
-        found = (file, " and ".join(conditions)) if file and group is not None else ("", "")
-        n = each * int(row["queries"]) if each and found[0] else None
-        kept.append(Point(_label(row, axis_name, note), value, low, high, *found, n))
+        group = _group_condition(axis, str(row.get("group", ALL)), file)
+        where = " and ".join(part for part in (*conditions, group, also) if part)
+        found = (file, where, each and each * int(row["queries"])) if file and group is not None else ("", "", None)
+        vars(figure).setdefault(_CARRIED, []).append(Point(_label(row, axis, note), value, low, high, *found))
 
 
-def remember_published(figure: Figure | SubFigure, table: pd.DataFrame) -> None:
+def remember_published(figure: Figure, table: pd.DataFrame) -> None:
     """Have a figure carry the rows of a table of `load_published`, named after where the paper has them."""
     for row in table.to_dict("records"):
-        named = [str(value) if isinstance(value, str) else f"{key} {value}" for key, value in row.items()
-                 if key not in _ABOUT]  # fmt: skip
+        named = [f"{'' if isinstance(row[key], str) else f'{key} '}{row[key]}" for key in row if key not in _ABOUT]
         label = f"published: {', '.join(named)} ({row['source']}, {row['mark']})"
-        _carried(figure).append(Point(label, _scaled(row["value"], 1)))
-
-
-def _carried(figure: Figure | SubFigure) -> list[Point]:
-    points: list[Point] = vars(figure).setdefault("dartlib_points", [])
-    return points
+        vars(figure).setdefault(_CARRIED, []).append(Point(label, _scaled(row["value"], 1)))
 
 
 def _scaled(value: float | None, scale: float) -> float | None:
-    return None if value is None or value != value else round(scale * float(value), _DIGITS)
+    return None if value is None or value != value else round(scale * float(value), 10)
 
 
-def _label(row: Mapping[Any, Any], axis_name: str, note: str) -> str:
+def _label(row: Mapping[Any, Any], axis: str, note: str) -> str:
     parts = [str(row[key]) for key in _NAMED if key in row]
     if "group" in row:
         group = str(row["group"]).replace("–", "-")  # as a person types it
-        parts.append({ALL: "all queries", "none": f"no {axis_name}"}.get(group, f"{axis_name} {group}"))
+        parts.append({ALL: "all queries", "none": f"no {axis}"}.get(group, f"{axis} {group}"))
     parts += [f"{words}{row[key]}" for key, words in _STEPS.items() if key in row]
     return ", ".join(parts) + (f": {note}" if note else "")
 
 
-def _group_condition(axis_name: str, group: str, file: str) -> str | None:
+def _group_condition(axis: str, group: str, file: str) -> str | None:
     """The condition of a difficulty group (see tables.difficulty_groups); None when the file cannot tell it."""
-    if group == ALL:
-        return ""
-    if axis_name == "level":
+    if axis == "level" and group != ALL:
         return "level.isna()" if group == "none" else f"level == {group}"
-    if axis_name != "fail rate" or file != OUTCOMES:
-        return None
+    if group == ALL or file != OUTCOMES[0]:
+        return "" if group == ALL else None
     number, place = BINS.index(group), "fail_rate * 5 + 1e-9"
-    if number == len(BINS) - 1:
-        return f"({place} >= {number} or fail_rate.isna())"
-    return f"{place} < {number + 1}" + (f" and {place} >= {number}" if number else "")
+    last = number == len(BINS) - 1
+    return f"({place} >= {number} or fail_rate.isna())" if last else f"{place} >= {number} and {place} < {number + 1}"
 
 
 def located_points(figure: Figure, given: Iterable[Point], inputs: Mapping[str, Path]) -> list[Point]:
@@ -127,54 +115,40 @@ def located_points(figure: Figure, given: Iterable[Point], inputs: Mapping[str, 
     Every condition is counted in its file. A point whose rows are others than those drawn (queries were left out)
     loses its file and keeps its value. Raises ValueError for two points with one label.
     """
-    points = [*_carried(figure), *given]
+    points: list[Point] = [*vars(figure).get(_CARRIED, []), *given]
     labels = [point.label for point in points]
     if doubled := [label for label in labels if labels.count(label) > 1]:
         raise ValueError(f"two points of the figure are called {doubled[0]!r}")
-    named = {file: [name for name in inputs if f"/{name}".endswith(f"/{file}")] for file in {p.file for p in points}}
-    counts: dict[tuple[str, str], int | None] = {}
-    located = []
+    count, located = cache(_count), []
     for point in points:
-        files = named[point.file] if point.file else []
-        if len(files) == 1:
-            key = (files[0], point.where)
-            counts[key] = counts[key] if key in counts else _count_or_none(inputs[files[0]], point.where)
-            if counts[key] is not None and point.n in (None, counts[key]):
-                located.append(replace(point, file=files[0], n=counts[key]))
-                continue
-        located.append(replace(point, file="", where="", n=None))
+        files = [name for name in inputs if point.file and f"/{name}".endswith(f"/{point.file}")]
+        n = count(inputs[files[0]], point.where) if len(files) == 1 else None
+        same = n is not None and point.n in (None, n)
+        found = {"file": files[0], "n": n} if same else {"file": "", "where": "", "n": None}
+        located.append(replace(point, **found))
     return located
 
 
-def _count_or_none(path: Path, where: str) -> int | None:
+def _count(path: Path, where: str) -> int | None:
     with suppress(RecordError):  # no table, or one without these columns
-        return count_rows(path, where)
+        return int(select("count(*) AS n", path, where)["n"].item())
     return None
 
 
 def points_of(sidecar: Path) -> list[Point]:
     """The points in a figure's sidecar. Raises RecordError when it is none, or was made without points."""
     try:
-        rows = json.loads(sidecar.read_bytes())["points"]
-        return [Point(**{field.name: row[field.name] for field in fields(Point)}) for row in rows]
-    except FileNotFoundError:
-        raise RecordError(f"{sidecar}: no such file") from None
-    except (ValueError, KeyError, TypeError):
-        raise RecordError(f"{sidecar}: no sidecar with points: draw the figure again") from None
-
-
-def point_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """Points as a sidecar holds them."""
-    return [asdict(point) for point in points]
+        return [Point(**row) for row in json.loads(sidecar.read_bytes())["points"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        why = "no sidecar with points: draw the figure again" if sidecar.is_file() else "no such file"
+        raise RecordError(f"{sidecar}: {why}") from None
 
 
 def file_of(run_folder: Path, point: Point) -> Path:
     """The file a point was made from, in a run folder that may lie anywhere. Raises RecordError."""
-    if not point.file:
-        raise RecordError(f"{point.label}: no rows of a run made this value")
     path = run_folder / point.file
-    if not path.resolve().is_relative_to(run_folder.resolve()):
-        raise RecordError(f"{point.file}: lies outside of the run folder and is not read")
+    if not point.file or not path.resolve().is_relative_to(run_folder.resolve()):
+        raise RecordError(f"{point.label}: no rows of the run made this value ({point.file or 'published'})")
     if not path.is_file():
         raise RecordError(f"{point.file} is not in {run_folder}: name the run that holds it")
     return path
@@ -182,58 +156,33 @@ def file_of(run_folder: Path, point: Point) -> Path:
 
 def rows_of(run_folder: Path, point: Point) -> pd.DataFrame:
     """The rows that made a point, with all columns of their file. Raises RecordError when they cannot be told."""
-    with opened(rows=file_of(run_folder, point)) as connection:
-        sql, values = selected(connection, point.where)
-        return connection.execute(f"SELECT * FROM rows WHERE {sql}", values).df()
+    return select("*", file_of(run_folder, point), point.where)
 
 
-def count_rows(path: Path, where: str) -> int:
-    """How many rows of a file a condition keeps."""
-    with opened(rows=path) as connection:
-        sql, values = selected(connection, where)
-        (count,) = connection.execute(f"SELECT count(*) FROM rows WHERE {sql}", values).fetchall()[0]
-        return int(count)
+def select(what: str, path: Path, where: str, rest: str = "", **beside: Path) -> pd.DataFrame:
+    """SELECT ``what`` from the rows of a file that a condition keeps (the table ``chosen``), and the ``rest`` in SQL.
 
+    Files: Parquet, JSON Lines, or JSON (an object is one row); those ``beside`` are tables of that name. Raises
+    RecordError for a file that holds no rows, and for a condition that is not understood or names no column of it.
+    """
+    import duckdb
 
-@contextmanager
-def opened(**files: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory in which these files are tables: Parquet, JSON Lines, or JSON (an object is one row)."""
-    with _database().cursor() as connection:  # tables belong to their cursor, and to start a database takes long
-        for name, path in files.items():
-            try:
-                connection.register(name, _table(path))
-            except (ValueError, AttributeError):  # also ArrowInvalid
-                raise RecordError(f"{path}: holds no rows that can be read") from None
-        yield connection
+    with _database().cursor() as connection:
+        try:
+            for name, file in {"rows": path, **beside}.items():
+                read = connection.read_parquet if file.suffix == ".parquet" else connection.read_json
+                read(re.sub(r"[*?\[]", r"[\g<0>]", str(file))).create_view(name)  # nothing in a path is a wildcard
+            columns = [str(row[0]) for row in connection.execute("DESCRIBE rows").fetchall()]
+            condition = Condition(where or "1 == 1", columns)
+        except (duckdb.Error, PoolError) as error:
+            raise RecordError(f"{path}: {error}") from None
+        sql = f"WITH chosen AS (SELECT * FROM rows WHERE {condition.sql}) SELECT {what} FROM chosen {rest}"
+        return connection.execute(sql, condition.values).df()
 
 
 @cache
 def _database() -> duckdb.DuckDBPyConnection:
+    """One for all, because to start it takes longer than most answers."""
     import duckdb
 
     return duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
-
-
-def _table(path: Path) -> Any:
-    import pandas as pd
-    import pyarrow.dataset as ds
-
-    if path.suffix == ".parquet":
-        return ds.dataset(path, format="parquet")
-    text = path.read_text(encoding="utf-8")
-    found = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
-    rows = found if isinstance(found, list) else [found]
-    flat = [{k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()} for row in rows]
-    return pd.DataFrame(flat)
-
-
-def selected(connection: duckdb.DuckDBPyConnection, where: str) -> tuple[str, list[object]]:
-    """A condition on the table ``rows`` as SQL with its constants."""
-    if not where:
-        return "true", []
-    columns = [str(row[0]) for row in connection.execute("DESCRIBE rows").fetchall()]
-    try:
-        condition = Condition(where, columns)
-    except PoolError as error:
-        raise RecordError(str(error)) from None
-    return condition.sql, condition.values

@@ -15,7 +15,7 @@ import numpy as np
 
 from dartlib.analysis import tables
 from dartlib.analysis.inputs import AnalysisError
-from dartlib.analysis.points import SAMPLES, remember
+from dartlib.analysis.points import remember, samples_below
 from dartlib.analysis.style import (
     BLUE,
     ORANGE,
@@ -104,11 +104,10 @@ def vrt_prediction_figure(samples: pd.DataFrame, trials: int) -> Figure:
         f"VRT from pass rates alone: the first {trials // 2} of {trials} trials predict the rest ({queries:,} queries)"
     )
     figure = _prediction_figure(table, title, f"responses per query ({n} trial{'s' if n > 1 else ''})")
-    first, later = f"trial < {trials - n}", f"trial >= {trials - n} and trial < {trials}"
-    drawn = [("predicted", 1, first, trials - n), ("responses", 1, later, n)]
-    drawn += [("coverage_spread", 100, first, trials - n), ("coverage", 100, later, n)]
-    for column, scale, also, each in drawn:
-        remember(figure, table, column, "level", file=SAMPLES, also=also, each=each, scale=scale, note=column)
+    first, later = samples_below(trials - n), samples_below(trials, trials - n)
+    for columns, rows in ((("predicted", "coverage_spread"), first), (("responses", "coverage"), later)):
+        remember(figure, table, columns[0], "level", rows, 1, columns[0])
+        remember(figure, table, columns[1], "level", rows, 100, columns[1])
     return figure
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dartlib.analysis import tables
-from dartlib.analysis.points import ITEMS, SAMPLES, remember, remember_published
+from dartlib.analysis.points import remember, remember_published
 from dartlib.analysis.style import (
     GREEN,
     GREY,
@@ -48,7 +48,7 @@ def accuracy_by_level_figure(items: pd.DataFrame, source: str, title: str = "Acc
     thin: dict[str, Any] = {"linestyle": "", "capsize": 0, "markersize": 4 if crowded else 6}
     for number, model in enumerate(models):
         part = table[table["model"] == model]
-        remember(figure, part, "accuracy", "level", file=f"{model}/{ITEMS}", scale=100)
+        remember(figure, part, "accuracy", "level", (f"{model}/items.parquet", "", None), 100)
         places = np.array([groups.index(group) for group in part["group"]]) + step * (number - (len(models) - 1) / 2)
         style = look(model) | thin | {"elinewidth": 0.8 if crowded else 1.5, "label": names[model]}
         draw_intervals(axis, places, part, "accuracy", scale=100, **style)
@@ -72,8 +72,8 @@ def training_loss_figure(logs: pd.DataFrame) -> Figure:
     names = legend_names(list(dict.fromkeys(logs["run"])))
     for run, name in names.items():
         part, colour = logs[logs["run"] == run], look(run)["color"]
-        last = int(part["step"].max())  # a point per step would be too many
-        remember(figure, part.tail(1), "loss", file=f"{run}/training_log.jsonl", also=f"step == {last}")
+        last = (f"{run}/training_log.jsonl", f"step == {part['step'].max()}", None)
+        remember(figure, part.tail(1), "loss", "", last)  # a point per step would be too many
         axis.plot(part["step"], part["loss"], color=colour, alpha=0.3, linewidth=0.8)
         smooth = part["loss"].rolling(max(1, len(part) // 20), min_periods=1, center=True).mean()
         axis.plot(part["step"], smooth, color=colour, linewidth=2, label=name)
@@ -89,10 +89,8 @@ def verdict_shares_figure(table: pd.DataFrame) -> Figure:
     figure, (axis,) = new_figure("Verdicts by stage", width=7.0)
     figure.set_figheight(max(4.0, 1.4 + 0.42 * len(stages)))
     for stage, part in table.rename(columns={"count": "queries"}).groupby("stage", sort=False):
-        told, failed = part[part["verdict"] != "error"], part[part["verdict"] == "error"]
-        file = SAMPLES if stage == "synthesis" else f"{stage}/{ITEMS}"
-        remember(figure, told, "share", file=file, each=1, scale=100)
-        remember(figure, failed, "share", scale=100)  # failed requests left no rows
+        file = "samples.parquet" if stage == "synthesis" else f"{stage}/items.parquet"
+        remember(figure, part, "share", "", (file, "", 1), 100)  # failed requests leave no rows
     left = np.zeros(len(stages))
     for verdict, colour in _VERDICT_COLOURS.items():
         shares = table[table["verdict"] == verdict].set_index("stage")["share"][stages].to_numpy() * 100

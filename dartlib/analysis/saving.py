@@ -8,10 +8,11 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dartlib.analysis.points import Point, located_points, point_rows
+from dartlib.analysis.points import Point, located_points
 from dartlib.files import sha256_of, write_bytes_atomically, write_text_atomically
 from dartlib.processes import STAGE_VARIABLE, git_state
 
@@ -50,7 +51,7 @@ def publish(
         "run": run_folder.name,
         "stage": os.environ.get(STAGE_VARIABLE, ""),
         "inputs": {name: sha256_of(path) for name, path in paths.items()},
-        "points": point_rows(located_points(figure, points or (), paths)),
+        "points": [asdict(point) for point in located_points(figure, points or (), paths)],
         "git_commit": git_state(Path(__file__).parent)[0],
     }
     for suffix in ("png", "pdf"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dartlib.analysis import tables
-from dartlib.analysis.points import OUTCOMES, SAMPLES, remember, remember_published
+from dartlib.analysis.points import OUTCOMES, remember, remember_published, samples_below
 from dartlib.analysis.style import (
     BLUE,
     GREY,
@@ -43,7 +43,7 @@ def responses_by_level_figure(outcomes: pd.DataFrame) -> Figure:
     table, axis_name = tables.bias_table(outcomes), _axis_name(outcomes)
     title = f"Responses per query{by_groups(axis_name)} ({outcomes['query_id'].nunique():,} queries)"
     figure, axes = new_figure(title, len(strategies), share_y=True, width=max(6.0, 2.7 * len(strategies)))
-    remember(figure, table, "mean", axis_name, file=OUTCOMES, each=1)
+    remember(figure, table, "mean", axis_name, OUTCOMES)
     line_at = 0
     for number, (axis, strategy) in enumerate(zip(axes, strategies, strict=True)):
         part = table[table["strategy"] == strategy]
@@ -111,11 +111,10 @@ def _remember_ranks(figure: Figure, ranks: pd.DataFrame, outcomes: pd.DataFrame)
     groups, axis_name = tables.difficulty_groups(frame)
     means = frame.assign(group=groups).groupby(["strategy", "group"], observed=True)["responses"].agg(["mean", "size"])
     table = means.reset_index().rename(columns={"size": "queries"})
-    remember(figure, table, "mean", axis_name, file=OUTCOMES, each=1, note="mean of the dots")
+    remember(figure, table, "mean", axis_name, OUTCOMES, note="mean of the dots")
 
 
 def _draw_published_ranks(axis: Axes, published: Any) -> None:
-    remember_published(axis.figure, published)
     for strategy in dict.fromkeys(published["strategy"]):
         part = published[published["strategy"] == strategy]
         axis.plot(part["rank"], part["value"], markersize=4, label=display_name(strategy), **look(strategy))
@@ -144,8 +143,7 @@ def pass_rate_ladder_figure(rates: pd.DataFrame) -> Figure:
     figure, (axis,) = new_figure(
         f"Teacher's pass rate{by_groups(axis_name)} ({len(rates):,} queries, {trials} trials each)"
     )
-    drawn = table.drop(columns="k")  # always 1
-    remember(figure, drawn, "pass_at_k", axis_name, file=SAMPLES, also=f"trial < {trials}", each=trials)
+    remember(figure, table.drop(columns="k"), "pass_at_k", axis_name, samples_below(trials))  # k is 1
     generator = np.random.default_rng(0)
     for index, group in enumerate(table["group"]):
         values = rates.loc[groups.astype(str) == group, "pass_rate"]
@@ -172,7 +170,7 @@ def coverage_by_level_figure(outcomes: pd.DataFrame, published: pd.DataFrame | N
     n = outcomes["query_id"].nunique()
     columns = 1 if published is None else 2
     figure, axes = new_figure("Coverage: queries with at least one correct response", columns, share_y=True, width=7.5)
-    remember(figure, table, "coverage", axis_name, file=OUTCOMES, each=1, scale=100)
+    remember(figure, table, "coverage", axis_name, OUTCOMES, 100)
     strategies = tables.strategies_of(outcomes)
     for number, strategy in enumerate(strategies):
         part = table[table["strategy"] == strategy]
@@ -211,8 +209,7 @@ def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0, published
     figure, (axis, *others) = new_figure(
         title, 1 if published is None else 2, share_y=True, width=6.0 + 2.5 * (published is not None)
     )
-    trials = int(rates["trials"].max())
-    remember(figure, table, "pass_at_k", axis_name, file=SAMPLES, also=f"trial < {trials}", each=trials, scale=100)
+    remember(figure, table, "pass_at_k", axis_name, samples_below(int(rates["trials"].max())), 100)
     groups = list(dict.fromkeys(table["group"]))
     for index, name in enumerate(groups):
         part = table[table["group"] == name]
@@ -238,7 +235,6 @@ def pass_at_k_figure(rates: pd.DataFrame, group: str = "", k: int = 0, published
 
 
 def _draw_published_pass_at_k(axis: Axes, published: Any) -> None:
-    remember_published(axis.figure, published)
     for number, ((model, temperature), part) in enumerate(published.groupby(["model", "temperature"], sort=False)):
         name = f"{model.removeprefix('DeepSeekMath-7B-')}, temperature {temperature:g}"
         axis.plot(
@@ -257,8 +253,8 @@ def synthesis_cost_figure(outcomes: pd.DataFrame, samples: pd.DataFrame) -> Figu
     axis_name = _axis_name(outcomes)
     n = outcomes["query_id"].nunique()
     figure, (left, right) = new_figure(f"Cost of synthesis ({n:,} queries)", 2, width=7.5)
-    remember(figure, cost, "mean", axis_name, file=OUTCOMES, each=1, note="trials per query")
-    remember(figure, reached, "achieving_ratio", file=OUTCOMES, each=1, scale=100)
+    remember(figure, cost, "mean", axis_name, OUTCOMES, note="trials per query")
+    remember(figure, reached, "achieving_ratio", axis_name, OUTCOMES, 100)
     for strategy in tables.strategies_of(outcomes):
         part = cost[cost["strategy"] == strategy]
         name = f"{display_name(strategy)}: {part['trials'].sum():,} trials"

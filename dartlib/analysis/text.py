@@ -41,6 +41,12 @@ def _entity(match: re.Match[str]) -> str:
     return f"<span>{entity}</span>" if match[0] in "$\\" else entity
 
 
+def shorten(value: object, limit: int) -> str:
+    """``value`` as text, cut at ``limit`` characters; not escaped."""
+    text = str(value)
+    return text if len(text) <= limit else text[:limit] + f" … ({len(text)} characters)"
+
+
 def table_html(frame: pd.DataFrame, caption: str = "", limit: int = 400) -> str:
     """A DataFrame as an HTML table with every cell escaped and cut at ``limit`` characters; numbers to 3 digits."""
     head = "".join(f"<th>{escape(name)}</th>" for name in frame.columns)
@@ -54,6 +60,4 @@ def table_html(frame: pd.DataFrame, caption: str = "", limit: int = 400) -> str:
 def _cell(value: object, limit: int) -> str:
     if isinstance(value, float):
         return f"<td>{'' if value != value else f'{value:.3g}' if abs(value) < 100 else f'{value:,.0f}'}</td>"
-    text = str(value)
-    shown = text if len(text) <= limit else text[:limit] + f" … ({len(text)} characters)"
-    return f'<td style="text-align: left; white-space: pre-wrap">{escape(shown)}</td>'
+    return f'<td style="text-align: left; white-space: pre-wrap">{escape(shorten(value, limit))}</td>'

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dartlib.analysis.points import OUTCOMES, SAMPLES, Point, count_rows, file_of, opened, points_of, selected
-from dartlib.analysis.text import escape, table_html
+from dartlib.analysis.inputs import read_queries
+from dartlib.analysis.points import OUTCOMES, Point, file_of, points_of, select
+from dartlib.analysis.text import escape, shorten, table_html
 from dartlib.files import NEWEST, REPOSITORY, RUNS, content_digest, find_path
 from dartlib.records import RecordError, did_you_mean
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _READ = "query_id trial verdict level source benchmark query reference_answer answer response".split()
-_LIMIT = 400  # characters of a text in a terminal
+_BY_HASH = "ORDER BY md5(query_id || ' ' || trial)"  # nobody chose them, and they are the same every time
 
 
 def show_figure(figure: str, label: str = "", run: str = "", samples: int = 3) -> int:
@@ -26,51 +27,49 @@ def show_figure(figure: str, label: str = "", run: str = "", samples: int = 3) -
     newest complete run that has it, else the repository's own figures). Raises RecordError for what is not there.
     """
     sidecar, run_folder = _find_figure(figure, run)
-    points = points_of(sidecar)
-    chosen = _chosen(points, label) if label else None
-    print(escape(f"{sidecar.stem}: {json.loads(sidecar.read_bytes()).get('caption', '')}", "terminal"))
-    if chosen is None:
-        for point in points:
-            rows = f"{point.n:,} rows of {point.file}" if point.n is not None else "no rows of a run"
-            print(escape(f"  {point.label:<40} {_value(point):<32} {rows}", "terminal"))
-        return 0
-    print(*(escape(line, "terminal") for line in described(sidecar, chosen, run_folder)), sep="\n")
-    if chosen.file:
-        frame, total = samples_of(run_folder, chosen, samples)
-        print(f"{_picked(frame, total)}:")
+    if label:
+        lines, frame = trace_point(sidecar, label, run_folder, samples)
         for row in frame.to_dict("records"):
-            print(*(f"    {name}: {_short(value)}" for name, value in row.items()), "", sep="\n")
+            lines += ["", *(f"    {name}: {shorten(value, 400)}" for name, value in row.items())]
+    else:
+        rows = {point: f"{point.n:,} rows of {point.file}" if point.file else "" for point in points_of(sidecar)}
+        lines = [f"  {point.label:<40} {_value(point):<32} {rows[point]}" for point in rows]
+    caption = json.loads(sidecar.read_bytes()).get("caption", "")
+    print(*(escape(line, "terminal") for line in (f"{sidecar.stem}: {caption}", *lines)), sep="\n")
     return 0
 
 
-def show_point(sidecar: Path, label: str, run_folder: Path | None = None, samples: int = 10) -> None:
+def show_point(sidecar: Path, label: str, run_folder: Path, samples: int = 10) -> None:
     """Display a point of a published figure in a notebook: value, rows, and some of its samples, all text escaped.
 
-    ``run_folder`` holds the figure's inputs (default: the folder above the sidecar's). Raises RecordError.
+    ``run_folder`` holds the figure's inputs. Raises RecordError.
     """
     from IPython.display import HTML, display
 
-    run_folder, point = run_folder or _home(sidecar), _chosen(points_of(sidecar), label)
-    page = "<br>".join(escape(line) for line in described(sidecar, point, run_folder))
-    if point.file:
-        frame, total = samples_of(run_folder, point, samples)
-        page += table_html(frame, _picked(frame, total))
-    display(HTML(page))
+    lines, frame = trace_point(sidecar, label, run_folder, samples)
+    display(HTML("<br>".join(map(escape, lines)) + (table_html(frame) if len(frame) else "")))
 
 
-def described(sidecar: Path, point: Point, run_folder: Path) -> list[str]:
-    """A point in words: its value, which rows made it, and whether they are still the same when counted again."""
-    lines = [f"{point.label}: {_value(point)}"]
+def trace_point(sidecar: Path, label: str, run_folder: Path, samples: int) -> tuple[list[str], pd.DataFrame]:
+    """A point in words: its value, its rows, whether they are the same when counted again; and some of its samples."""
+    import pandas as pd
+
+    points = {point.label: point for point in points_of(sidecar)}
+    if label not in points:
+        raise RecordError(f"no point {label!r} in this figure: {did_you_mean(label, points)}")
+    point = points[label]
+    lines = [f"{label}: {_value(point)}"]
     if not point.file:
-        return [*lines, "no rows of a run made this value: it was published, or no condition tells its rows"]
+        return [*lines, "no rows of a run: it was published, or no condition tells its rows"], pd.DataFrame()
     path = file_of(run_folder, point)
     lines.append(f"made from {point.n:,} rows of {point.file}: {point.where or 'all'}")
-    count, digest = count_rows(path, point.where), content_digest(path)
-    drawn = json.loads(sidecar.read_bytes())["inputs"].get(point.file, "")
-    if (count, digest) == (point.n, drawn):
-        return [*lines, f"recounted: {count:,} rows; the file is the one that was drawn (sha256 {digest[:12]}…)"]
-    return [*lines, f"CHANGED: {point.file} has sha256 {digest[:12]}… and {count:,} such rows; when drawn "
-                    f"{drawn[:12]}… and {point.n:,}: draw the figure again"]  # fmt: skip
+    count, digest = int(select("count(*) AS n", path, point.where)["n"].item()), content_digest(path)
+    drawn = json.loads(sidecar.read_bytes())["inputs"].get(point.file, "?")
+    now, then = (f"{rows:,} rows, sha256 {hexed[:12]}…" for rows, hexed in ((count, digest), (point.n, drawn)))
+    same = (count, digest) == (point.n, drawn)
+    lines.append(f"recounted: {now}, as drawn" if same else f"CHANGED since it was drawn: {now}; drawn from {then}")
+    frame, total = samples_of(run_folder, point, samples)
+    return [*lines, f"{len(frame)} of its {total:,} {'samples' if 'response' in frame else 'rows'}:"], frame
 
 
 def samples_of(run_folder: Path, point: Point, limit: int = 10) -> tuple[pd.DataFrame, int]:
@@ -80,81 +79,53 @@ def samples_of(run_folder: Path, point: Point, limit: int = 10) -> tuple[pd.Data
     rows of another kind of file come as they are. Raises RecordError.
     """
     path = file_of(run_folder, point)
-    beside = path.with_name(SAMPLES)
-    joined = path.name == OUTCOMES and beside.is_file()
-    with opened(rows=path, **({"samples": beside} if joined else {})) as connection:
-        sql, values = selected(connection, point.where)
-        chosen = f"(SELECT * FROM rows WHERE {sql})"
-        if joined:
-            chosen = f"(SELECT s.* FROM samples s JOIN {chosen} o ON s.query_id = o.query_id AND s.trial < o.n_trials)"
-        (total,) = connection.execute(f"SELECT count(*) FROM {chosen}", values).fetchall()[0]
-        columns = [str(row[0]) for row in connection.execute(f"DESCRIBE SELECT * FROM {chosen}", values).fetchall()]
-        order = "ORDER BY md5(query_id || ' ' || trial)" if {"query_id", "trial"} <= set(columns) else ""
-        frame = connection.execute(f"SELECT * FROM {chosen} {order} LIMIT ?", [*values, limit]).df()
-    if "query_id" in columns and "query" not in columns:
-        frame = frame.merge(_query_texts(path.parent, list(frame["query_id"])), how="left", on="query_id")
-    return frame[[name for name in _READ if name in frame] if "response" in frame else list(frame)], int(total)
+    what, rest, beside = "*", "", {"samples": path.with_name("samples.parquet")}
+    if path.name == OUTCOMES[0] and beside["samples"].is_file():
+        what, rest = "s.*", "JOIN samples s USING (query_id) WHERE s.trial < n_trials"
+    else:
+        beside = {}
+    total = int(select("count(*) AS n", path, point.where, rest, **beside)["n"].item())
+    columns = set(select(what, path, point.where, f"{rest} LIMIT 0", **beside))
+    order = _BY_HASH if {"query_id", "trial"} <= columns else ""
+    frame = select(what, path, point.where, f"{rest} {order} LIMIT {max(0, limit)}", **beside)
+    if "query_id" in frame and "query" not in frame:
+        frame = _with_queries(frame, path.parent)
+    return frame[[name for name in _READ if name in frame] if "response" in frame else list(frame)], total
 
 
-def _query_texts(folder: Path, query_ids: Sequence[str]) -> pd.DataFrame:
-    """Queries and references from the file of a synthesis, or from an evaluation's pool; an empty frame without."""
+def _with_queries(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """With query and reference, from a synthesis' file or else an evaluation's pool, where there is one."""
     import pandas as pd
-    import pyarrow.dataset as ds
 
-    columns = ["query_id", "source", "query", "reference_answer"]
-    whole = folder / "queries.parquet"
-    files = [whole] if whole.is_file() else sorted(folder.glob("pool/*/queries-*.parquet"))
-    if not files or not query_ids:
-        return pd.DataFrame(columns=columns)
-    found = ds.dataset([str(file) for file in files]).to_table(columns, filter=ds.field("query_id").isin(query_ids))
-    frame: pd.DataFrame = found.to_pandas().drop_duplicates("query_id", keep="last")
-    return frame
+    files = [*folder.glob("queries.parquet")] or sorted(folder.glob("pool/*/queries-*.parquet"), reverse=True)
+    if not files:
+        return frame
+    queries = pd.concat([read_queries(file) for file in files]).drop_duplicates("query_id")  # the newest of each
+    return frame.merge(queries[["query_id", "source", "query", "reference_answer"]], how="left", on="query_id")
 
 
 def _find_figure(figure: str, run: str) -> tuple[Path, Path]:
     """The sidecar, and the run folder that holds its inputs."""
-    named = (find_path(run) if "/" in run else RUNS / run) if run else None
-    if Path(figure).suffix in (".json", ".png", ".pdf"):
+    home = (Path(run) if "/" in run else RUNS / run) if run else None
+    if Path(figure).suffix:
         sidecar = Path(figure).with_suffix(".json")
-        return sidecar, named or _home(sidecar)
-    if named is None:
-        try:
-            named = find_path(NEWEST / "figures" / f"{figure}.json").parents[1]
-        except FileNotFoundError:
-            named = REPOSITORY
-    sidecar = named / "figures" / f"{figure}.json"
+        return sidecar, home or _inputs_of(sidecar)
+    sidecar = (home or REPOSITORY) / "figures" / f"{figure}.json"
+    if not home:
+        with suppress(FileNotFoundError):
+            sidecar = find_path(NEWEST / "figures" / sidecar.name)
     if not sidecar.is_file():
         found = [path.stem for path in sidecar.parent.glob("*.json")]
         raise RecordError(f"{sidecar.parent}: no figure {figure!r}; {did_you_mean(figure, found)}")
-    return sidecar, _home(sidecar)
+    return sidecar, _inputs_of(sidecar)
 
 
-def _home(sidecar: Path) -> Path:
+def _inputs_of(sidecar: Path) -> Path:
     """The run folder of a sidecar; the repository's own figures are those of the reference run."""
     folder = sidecar.resolve().parents[1]
     return RUNS / "reference" if folder == REPOSITORY else folder
 
 
-def _chosen(points: Sequence[Point], label: str) -> Point:
-    for point in points:
-        if point.label == label:
-            return point
-    raise RecordError(f"no point {label!r} in this figure: {did_you_mean(label, [point.label for point in points])}")
-
-
 def _value(point: Point) -> str:
-    if point.value is None:
-        return "no data"
-    band = f" [{point.low:.6g}, {point.high:.6g}]" if point.low is not None and point.high is not None else ""
-    return f"{point.value:.6g}{band}"
-
-
-def _picked(frame: pd.DataFrame, total: int) -> str:
-    kind = "samples" if "response" in frame else "rows"
-    return f"{len(frame)} of its {total:,} {kind}" + (", picked by a hash" if len(frame) < total else "")
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    shown = text if len(text) <= _LIMIT else f"{text[:_LIMIT]} … ({len(text)} characters)"
-    return escape(shown, "terminal")
+    value = "no data" if point.value is None else f"{point.value:.6g}"
+    return value if point.low is None or point.high is None else f"{value} [{point.low:.6g}, {point.high:.6g}]"
