@@ -15,8 +15,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from dartlib import analysis
-from dartlib.analysis import Point, points_of, publish, rows_of, samples_of, saving
+from dartlib.analysis import Point, points_of, publish, rows_of, saving
 from dartlib.analysis.points import OUTCOMES, remember, samples_below
+from dartlib.analysis.tracing import samples_of
 from dartlib.files import sha256_of
 from dartlib.pipeline.cli import main
 from dartlib.published import load_published

@@ -61,6 +61,5 @@ from dartlib.analysis.tables import rank_table as rank_table
 from dartlib.analysis.tables import verdict_table as verdict_table
 from dartlib.analysis.text import escape as escape
 from dartlib.analysis.text import table_html as table_html
-from dartlib.analysis.tracing import samples_of as samples_of
 from dartlib.analysis.tracing import show_point as show_point
 from dartlib.analysis.widgets import explore as explore
