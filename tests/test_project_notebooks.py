@@ -82,7 +82,8 @@ def test_a_reader_opens_a_notebook_and_runs_all(tmp_path: Path, name: str) -> No
     parameters.source = parameters.source.replace("papermill_runs/interactive", str(tmp_path))  # where it may write
     started_in = {"metadata": {"path": str(REPOSITORY / "notebooks")}}
     NotebookClient(node, kernel_name="python3", resources=started_in).execute()
-    derived = next(cell for cell in node.cells[2:] if cell.cell_type == "code").outputs[0].text
+    outputs = next(cell for cell in node.cells[2:] if cell.cell_type == "code").outputs
+    derived = "".join(output.text for output in outputs)  # a slow machine sends what is printed in pieces
     assert re.search(r"^run: papermill_runs/[a-z0-9-]+, the newest complete one \(finished 20", derived, re.MULTILINE)
     assert (tmp_path / name / "metrics.json").is_file() and list((tmp_path / "figures").glob("*.png"))
 
