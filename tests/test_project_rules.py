@@ -34,8 +34,8 @@ TOP_LEVEL = {
     ".ci", ".gitignore", ".pre-commit-config.yaml", "CITATION.cff", "LICENSE", "Makefile", "README.md", "dartlib",
     "environment.yml", "figures", "locks", "notebooks", "papermill_runs", "pyproject.toml", "tests",
 }  # fmt: skip
-# What sampling, synthesis, grading, training and evaluation cost at present; the aim is 10,800.
-LINE_BUDGET = 13200
+# What all rooms cost at present; the aim is 10,800.
+LINE_BUDGET = 13650
 
 
 def committed() -> list[Path]:
