@@ -107,6 +107,7 @@ def test_rows_are_drawn_without_repeats_and_repeats_are_counted() -> None:
     for seed in range(20):
         different, looked_at = main.distinct(rows, seed)
         assert {(row.query_id, row.response) for row in different} == {("q1", "a"), ("q2", "a"), ("q1", "b")}
+        assert len(different) == len(looked_at) == 3
         assert looked_at[0] == 1 and sorted(set(looked_at)) == looked_at and looked_at[2] <= 6
     assert main.distinct(rows, 3) == main.distinct(rows, 3)
     assert len({main.distinct(rows, seed)[0][0].trial for seed in range(20)}) > 2, "another seed, other rows"
