@@ -182,3 +182,15 @@ def test_linter_wants_metrics_and_a_tag(tmp_path: Path) -> None:
     assert lint(tmp_path, notebook(None, WRITES_METRICS)) == [
         "toy.ipynb: 0 cells are tagged 'parameters', expected exactly one"
     ]
+
+
+def test_an_executed_copy_of_every_notebook_is_kept_for_the_code_host() -> None:
+    """All cells run to their end, no error, at most 10 MB in all; the reference run's, and notebook 06's own."""
+    copies: dict[str, Path | None] = {path.stem: None for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
+    kept = sorted((REPOSITORY / "papermill_runs" / "reference").rglob("notebook.ipynb"))
+    for path in kept:
+        cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        assert all(cell["execution_count"] for cell in cells if "".join(cell["source"]).strip()), path
+        assert not any(output["output_type"] == "error" for cell in cells for output in cell["outputs"]), path
+        copies[path.relative_to(REPOSITORY / "papermill_runs" / "reference").parts[0]] = path
+    assert all(copies.values()) and sum(path.stat().st_size for path in kept) < 10e6
