@@ -303,12 +303,18 @@ COMMITTED = sorted((REPOSITORY / "figures").glob("*.json"))
 
 @pytest.mark.parametrize("sidecar", COMMITTED, ids=lambda path: path.stem)
 def test_every_committed_figure_is_walked_back_to_its_rows(sidecar: Path) -> None:
-    """A thought experiment draws no data; every other figure has points, and those of a run have rows."""
+    """A thought experiment draws no data, and the pilot's students are recounted by `test_lessons_results`."""
     told = json.loads(sidecar.read_text(encoding="utf-8"))
-    if told["notebook"] == "00_start_here":
+    if told["notebook"] == "00_start_here" or sidecar.stem == "pilot_shares_of_levels":
         return
     points = points_of(sidecar)
     assert points and any(point.file for point in points) == bool(told["inputs"])
     for point in (point for point in points if point.file):
         assert sha256_of(REFERENCE / point.file) == told["inputs"][point.file]
         assert len(rows_of(REFERENCE, point)) == point.n
+
+
+def test_a_condition_of_another_type_is_told(run: Path) -> None:
+    point = Point("a bar", 1.0, file="02_synthesis/samples.parquet", where="verdict == 1", n=1)
+    with pytest.raises(RecordError, match="samples.parquet: "):
+        rows_of(run, point)

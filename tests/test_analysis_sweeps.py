@@ -65,3 +65,10 @@ def test_the_papers_cover_figure_has_all_its_series() -> None:
         assert [len(line.get_xdata()) for line in axis.get_lines()] == [11, 11, 10, 11]
         assert axis.get_ylim()[0] == 0
     assert gsm8k.get_lines()[2].get_ydata()[0] == 51.9 and gsm8k.get_lines()[3].get_ydata()[0] == 58.8
+
+
+def test_learning_rates_are_ordered_as_numbers() -> None:
+    from dartlib.analysis.sweeps import _in_order
+
+    names = [f"learning_rate{value}" for value in ("0_0005", "1e_05", "0_001", "5e_05", "0_0001")]
+    assert sorted(names, key=_in_order) == [names[number] for number in (1, 3, 4, 0, 2)]

@@ -18,7 +18,7 @@ from tiny_repository import PROFILE, TinyRepository, last_cell
 from dartlib.leases import Lease, LeaseHeld
 from dartlib.pipeline import cli, jobs
 from dartlib.pipeline.profiles import ProfileError, check_profile
-from dartlib.pipeline.run import is_elsewhere, workflow_command, workflow_environment
+from dartlib.pipeline.run import is_elsewhere, shared_gpus, workflow_command, workflow_environment
 from dartlib.pipeline.stages import Stage
 
 CUDA = (
@@ -76,10 +76,18 @@ def test_a_stage_that_asks_for_more_gpus_than_there_are_is_refused_here_only(tmp
 
 def test_the_gpus_that_the_user_left_visible_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert jobs.GPUS_VARIABLE not in workflow_environment(0)
-    assert workflow_environment(3)[jobs.GPUS_VARIABLE] == "0,1,2"
+    assert jobs.GPUS_VARIABLE not in workflow_environment([])
+    assert shared_gpus(profile(gpus=3)) == ["0", "1", "2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
-    assert workflow_environment(2)[jobs.GPUS_VARIABLE] == "4,6"
+    assert workflow_environment(shared_gpus(profile(gpus=2)))[jobs.GPUS_VARIABLE] == "4,6"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert shared_gpus(profile(gpus=2)) == []
+
+
+@pytest.mark.parametrize("option", ["--resources=mem_mb=1", "--dry-run"])
+def test_what_would_undo_the_sharing_or_say_a_run_is_complete_is_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(ProfileError, match="set the profile's resources|`dartlib plan`"):
+        workflow_command(tmp_path, profile(), [option])
 
 
 def test_no_gpu_is_taken_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +132,7 @@ def start_stage(tiny: TinyRepository, mark: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_a_job_of_a_dead_coordinator_ends_itself_and_one_from_the_queue_does_not_start(tiny: TinyRepository) -> None:
     """As on another machine, where nobody can end processes by their ids."""
-    assert tiny.dartlib("run", "toy", "--dry-run").returncode == 0
+    assert tiny.dartlib("run", "toy", "--until", "00_start_here").returncode == 0
     record = tiny.run_folder / "coordinator.json"
     record.write_text(json.dumps({"mark": "first"}))
     tiny.write("00_start_here", BLOCK, last_cell("00_start_here"))

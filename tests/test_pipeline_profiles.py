@@ -39,6 +39,8 @@ def test_a_good_profile_is_read_as_written() -> None:
         ({"resources": {"3_training": {}}}, "toy.yaml: resources: unknown notebook '3_training': did you mean '03_"),
         ({"resources": {"default": {"mem_gb": 3}}}, "resources of default: mem_gb is 3: did you mean 'mem_mb'?"),
         ({"resources": {"default": {"cpus": -1}}}, "resources of default: cpus is -1: give 0 or more"),
+        ({"throughput": {"samples": 0.0}}, "toy.yaml: gpus must not be negative, and throughput above 0"),
+        ({"gpus": -1}, "toy.yaml: gpus must not be negative, and throughput above 0"),
         ({"throughput": {"tokens": 3.0}}, "toy.yaml: unknown throughput 'tokens': valid: samples, rows"),
         ({"notebooks": {"2_synthesis": {}}}, "toy.yaml: unknown notebook '2_synthesis': did you mean '02_synthesis'?"),
         (

@@ -281,6 +281,7 @@ def test_which_texts_may_be_passed_on() -> None:
         ""
     ] * 4
     assert why_withheld("math-test") == "licence of math-test: MIT (the text is disputed; do not redistribute)"
+    assert all(why_withheld(stem) for stem in ("steps", "arithmetic")), "a file of one's own, not a ladder"
     assert why_withheld("ladder-of-mine") == "no licence is known for ladder-of-mine"
     assert why_withheld("dart-math-hard") == "dart-math-hard holds the questions of other sets"
 
@@ -331,6 +332,8 @@ def test_bad_input_is_one_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
 def test_formulas_are_pictures_and_rare_commands_stay_text() -> None:
     drawn = markdown(r"Let $\frac{1}{2}$ and $$\sum_i x_i$$ be.")
     assert drawn.count("<svg") == 2 and 'aria-label="&#92;frac&#123;1&#125;&#123;2&#125;"' in drawn
+    assert formula(r"\quad").startswith("<code>") and formula(r"\mathrm{ }").startswith("<code>"), "nothing to draw"
+    assert formula(150 * "{" + "x" + 150 * "}").startswith("<code>")
     assert formula(r"\begin{cases}<b>") == "<code><span>&#92;</span>begin&#123;cases&#125;&#60;b&#62;</code>"
 
 

@@ -174,10 +174,10 @@ def select(what: str, path: Path, where: str, rest: str = "", **beside: Path) ->
                 read(re.sub(r"[*?\[]", r"[\g<0>]", str(file))).create_view(name)  # nothing in a path is a wildcard
             columns = [str(row[0]) for row in connection.execute("DESCRIBE rows").fetchall()]
             condition = Condition(where or "1 == 1", columns)
+            sql = f"WITH chosen AS (SELECT * FROM rows WHERE {condition.sql}) SELECT {what} FROM chosen {rest}"
+            return connection.execute(sql, condition.values).df()
         except (duckdb.Error, PoolError) as error:
             raise RecordError(f"{path}: {error}") from None
-        sql = f"WITH chosen AS (SELECT * FROM rows WHERE {condition.sql}) SELECT {what} FROM chosen {rest}"
-        return connection.execute(sql, condition.values).df()
 
 
 @cache

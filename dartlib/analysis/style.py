@@ -51,7 +51,7 @@ def legend_names(models: Sequence[str]) -> dict[str, str]:
 
 def look(name: str, number: int = 0) -> dict[str, Any]:
     """Colour and marker of a strategy or of a model trained on it; of another data set by its number in the figure."""
-    colour, marker = _LOOKS.get(name.partition("-")[0], _OTHER_LOOKS[number % len(_OTHER_LOOKS)])
+    colour, marker = _LOOKS.get(name.partition("-seed")[0], _OTHER_LOOKS[number % len(_OTHER_LOOKS)])
     return {"color": colour, "marker": marker}
 
 

@@ -61,6 +61,7 @@ def sweep_figure(items: pd.DataFrame, source: str) -> Figure:
     return figure
 
 
-def _in_order(point: str) -> tuple[list[int], str]:
-    """Sorts ``rows600`` before ``rows1200``."""
-    return [int(part) for part in re.findall(r"\d+", point)], point
+def _in_order(point: str) -> tuple[list[float], str]:
+    """Sorts ``rows600`` before ``rows1200``, and ``learning_rate1e_05`` before ``learning_rate0_0005``."""
+    found = re.findall(r"\d+(?:_\d+)?(?:e_\d+)?", point)
+    return [float(number.replace("e_", "e-").replace("_", ".")) for number in found], point

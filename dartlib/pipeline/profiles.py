@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from itertools import product
 from math import prod
@@ -147,7 +148,7 @@ def _apply(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
         part = values
         if dot:
             part = values[name] if isinstance(values.get(name), dict) else values["notebooks"].setdefault(name, {})
-        part[key or name] = value
+        part[key or name] = deepcopy(value)
 
 
 def _check_values(profile: Profile, where: str) -> None:
@@ -174,6 +175,8 @@ def _check_values(profile: Profile, where: str) -> None:
         raise ProfileError(
             f"{where}: sweep: two of its values have one name: give each once, and apart by more than signs"
         )
+    if profile.gpus < 0 or min(profile.throughput.values(), default=1) <= 0:
+        raise ProfileError(f"{where}: gpus must not be negative, and throughput above 0")
     if unknown := set(profile.throughput) - {"samples", "rows"}:
         raise ProfileError(f"{where}: unknown throughput {unknown.pop()!r}: valid: samples, rows")
     if not re.match(r"(auto|vllm|local)$|vllm --|https?://", profile.engine):

@@ -93,12 +93,12 @@ def formula(tex: str) -> Markup:
     tex = " ".join(tex.split())
     try:
         path = TextPath((0, 0), f"${tex}$", size=_GLYPHS)
-    except ValueError:
+        left, bottom, width, height = (round(number) for number in path.get_extents().bounds)
+    except (ValueError, AttributeError, RecursionError):  # also what draws nothing, and hundreds of nested braces
         return Markup("<code>{}</code>").format(shown(tex))
     letters = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}
     steps = ((letters[int(code)], points if code != 79 else ()) for points, code in path.iter_segments(simplify=False))
     drawn = "".join(letter + " ".join(f"{number:.0f}" for number in points) for letter, points in steps)
-    left, bottom, width, height = (round(number) for number in path.get_extents().bounds)
     return Markup(
         f'<svg class="formula" role="img" aria-label="{attribute(tex)}" viewBox="{left} {-bottom - height} {width} '
         f'{height}" style="height: {height / _GLYPHS:.2f}em; vertical-align: {bottom / _GLYPHS:.2f}em">'

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,9 @@ def write_report(folder: Path, out: Path) -> int:
     run = load_run(folder / "run.json")
     manifests = {stage.name: found for stage in run.stages if (found := manifest_of(stage.name, folder))}
     contents = _contents(folder, run, manifests)
+    own_files = {Path(name).stem for name in _named(run, manifests) if "/" in name or Path(name).suffix}
     for per_point in (10, 3, 1, 0):
-        book = _SampleBook(folder, per_point)
+        book = _SampleBook(folder, per_point, own_files)
         contents |= {"per_point": per_point, "figures": _figures(folder, book), "samples": book.samples}
         if per_point == 1 and contents["copies"]:
             contents |= {"copies": {}, "left_out": "with them this file would be too large"}
@@ -90,12 +91,18 @@ def _withheld(run: Run, manifests: Mapping[str, Manifest], metrics: Mapping[str,
 
     And those of benchmarks that turned out to share questions with the data.
     """
-    given = [*(stage.parameters for stage in run.stages), *(each.parameters for each in manifests.values())]
-    values = [parameters.get(name, []) for parameters in given for name in _ASKING]
-    named = {name for value in values for name in ([value] if isinstance(value, str) else value)}
+    named = _named(run, manifests)
     shared = metrics.get("01_bias_analysis", {}).get("contamination", [])
     named |= {row["benchmark"] for row in shared if row["whole"] or row["part"]}
     return sorted(filter(None, map(why_withheld, named)))
+
+
+def _named(run: Run, manifests: Mapping[str, Manifest]) -> set[str]:
+    """The sources and files that parameters name: one or several, each perhaps a part of a set (``NAME:20``)."""
+    given = [*(stage.parameters for stage in run.stages), *(each.parameters for each in manifests.values())]
+    values = [parameters.get(name, []) for parameters in given for name in _ASKING]
+    names = [name for value in values for name in ([value] if isinstance(value, str) else value)]
+    return {part.partition(":")[0].strip() for name in names for part in name.split(",")} - {""}
 
 
 def _tables(folder: Path, metrics: Mapping[str, Any]) -> list[Markup]:
@@ -135,8 +142,8 @@ def _table(caption: str, rows: Any) -> Markup:
 class _SampleBook:
     """The ``samples`` chosen so far: a row of its file each, with its question, or why its texts are ``withheld``."""
 
-    def __init__(self, run_folder: Path, most: int) -> None:
-        self._folder, self._most = run_folder, most
+    def __init__(self, run_folder: Path, most: int, own_files: Collection[str]) -> None:
+        self._folder, self._most, self._own_files = run_folder, most, own_files
         self._numbers: dict[tuple[str, str, int], int] = {}
         self.samples: list[dict[str, Any]] = []
 
@@ -157,7 +164,9 @@ class _SampleBook:
         key = (stage, row["query_id"], row["trial"])
         if key not in self._numbers:
             self._numbers[key] = len(self.samples)
-            withheld = why_withheld(row.get("benchmark") or row.get("source") or "an unknown source")
+            source = row.get("benchmark") or row.get("source") or "an unknown source"
+            is_own = source in self._own_files  # a file of one's own is called by its stem, whatever that is
+            withheld = f"no licence is known for a file called {source}" if is_own else why_withheld(source)
             bare = {name: row.get(name) for name in ("query_id", "trial", "level", "verdict")}
             self.samples.append((bare if withheld else row) | {"stage": stage, "withheld": withheld})
         return self._numbers[key]

@@ -38,11 +38,11 @@ def run_profile(profile: Profile, *, run_name: str | None, runs: Path, command: 
     workflow = workflow_command(folder, profile, passed)
     require_disk(folder, profile)
     with Lease(folder, command), term_raises(_Terminated):
-        take_over(folder)
-        _prepare(run, folder)
         started = time.time()
         try:
-            environment = workflow_environment(0 if is_elsewhere(passed) else profile.gpus)
+            take_over(folder)
+            _prepare(run, folder)
+            environment = workflow_environment([] if is_elsewhere(passed) else shared_gpus(profile))
             code = _run_workflow(run, folder, workflow, environment)
         except KeyboardInterrupt as stop:
             let_go(folder)
@@ -64,7 +64,7 @@ def require_disk(folder: Path, profile: Profile) -> None:
 
 def is_elsewhere(passed: Sequence[str]) -> bool:
     """True when options for Snakemake name an executor other than this machine, or a profile of its own, which may."""
-    names = {word.partition("=")[0] for word in passed}
+    names = {"-e" if word.startswith("-e") else word.partition("=")[0] for word in passed}
     is_here = "local" in passed or "--executor=local" in passed
     return bool(names & {"--executor", "-e", "--profile", "--workflow-profile"}) and not is_here
 
@@ -78,11 +78,12 @@ def workflow_command(folder: Path, profile: Profile, passed: Sequence[str] = ())
     options = "--rerun-incomplete --nolock --scheduler greedy --nocolor"
     most = max(profile.stage_resources(notebook).get("gpus", 0) for notebook in NOTEBOOK_NAMES)
     if not is_elsewhere(passed):
-        if most > profile.gpus:
-            raise ProfileError(
-                f"{profile.name}: a stage takes {most} of {profile.gpus} GPUs: raise gpus, or --executor"
-            )
-        options += f" --cores {max(2, os.cpu_count() or 1)} --resources engine=1 gpu={profile.gpus}"
+        gpus = len(shared_gpus(profile))
+        if most > gpus:
+            raise ProfileError(f"{profile.name}: a stage takes {most} of {gpus} GPUs: raise gpus, or --executor")
+        if any(word.partition("=")[0] in ("--resources", "--res") for word in passed):
+            raise ProfileError("--resources would undo how stages share this machine: set the profile's resources")
+        options += f" --cores {max(2, os.cpu_count() or 1)} --resources engine=1 gpu={gpus}"
     elif not any("profile" in word for word in passed):  # a Snakemake profile says this itself
         options += " --jobs 64 --latency-wait 60"
     if passed:
@@ -91,24 +92,32 @@ def workflow_command(folder: Path, profile: Profile, passed: Sequence[str] = ())
     return [sys.executable, "-P", "-m", "snakemake", *place, *options.split(), *passed]
 
 
+def shared_gpus(profile: Profile) -> list[str]:
+    """The GPUs of this machine that stages share: the first ``gpus`` of those that are visible."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    known = map(str, range(profile.gpus)) if visible is None else filter(None, visible.split(","))
+    return list(known)[: profile.gpus]
+
+
 def _check_passed(passed: Sequence[str]) -> None:
     """Snakemake would take a shortened option for one of its own: whole names only, those of its plugins included."""
     from snakemake.cli import get_argument_parser
 
+    if set(passed) & {"-n", "--dry-run", "--dryrun"}:
+        raise ProfileError("a dry run is `dartlib plan`: it says what would run, why, and changes nothing")
     known = get_argument_parser()._option_string_actions
     for word in (word.partition("=")[0] for word in passed if word.startswith("-")):
         if word not in known and word[:2] not in known:  # -j4
             raise ProfileError(f"unrecognized arguments: {word}: an option neither of dartlib nor of Snakemake")
 
 
-def workflow_environment(gpus: int = 0) -> dict[str, str]:
+def workflow_environment(gpus: Sequence[str] = ()) -> dict[str, str]:
     """Our environment, with this very checkout first on the import path of every process of the run.
 
-    Stages take of the first ``gpus`` of this machine by `own_gpus`; elsewhere a batch system hands them out.
+    Stages take of these ``gpus`` by `own_gpus`; elsewhere a batch system hands them out.
     """
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
-    shared = {GPUS_VARIABLE: ",".join(visible.split(",")[:gpus])} if gpus else {}
+    shared = {GPUS_VARIABLE: ",".join(gpus)} if gpus else {}
     return {**os.environ, **keep_thread_limits(), **shared, "PYTHONPATH": os.pathsep.join(paths)}
 
 
@@ -183,7 +192,7 @@ def _report(run: Run, folder: Path, code: int, started: float) -> int:
         lines = (folder / "snakemake.log").read_text(encoding="utf-8", errors="replace").splitlines()
         print("FAILED outside of any notebook; the workflow's last lines:", *lines[-15:], sep="\n  ", file=sys.stderr)
     table, done = time_table(run, folder, started)
-    if not code and not done:
+    if not code and not done and all(state == "complete" for state, _ in stage_states(run, folder).values()):
         print(f"nothing to do: all {len(run.stages)} stages of {folder.name} are complete")
     print(table)
     if (folder / SUPERSEDED).is_dir():

@@ -88,7 +88,8 @@ def why_withheld(source: str) -> str:
         return f"{source} holds the questions of other sets"
     if known:
         return "" if known.licence in OPEN_LICENCES else f"licence of {source}: {known.licence}"
-    return "" if source.removeprefix("ladder-") in LADDERS else f"no licence is known for {source}"
+    ladder, _, name = source.partition("-")
+    return "" if ladder == "ladder" and name in LADDERS else f"no licence is known for {source}"
 
 
 def benchmark_names() -> list[str]:

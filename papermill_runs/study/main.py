@@ -119,6 +119,8 @@ def make_pool(ends: float, open_teacher: Callable[[Path], AbstractContextManager
     weights = weights_fingerprint(checkpoint)
     check_teacher(weights)
     started, minutes = time.monotonic(), (ends - time.monotonic()) / 60
+    if minutes <= 0:
+        raise SystemExit("pool: no time left; the same command goes on")
     queries = [query for level in pilot.LEVELS for query in teacher.train_queries(level, teacher.POOL_QUERIES)]
     with (open_teacher or open_vllm)(checkpoint) as engine:
         report = synthesize(
