@@ -57,17 +57,20 @@ def final_boxes(text: str) -> Boxed | None:
     if not ordered:
         return None
     group, links = [ordered.pop()], list[str]()
-    while ordered and (link := _link(text, ordered[-1], group[0])):
-        group.insert(0, ordered.pop())
-        links.insert(0, link)
+    while ordered and (link := _link(text, ordered[-1], group[-1])):
+        group.append(ordered.pop())
+        links.append(link)
+    group.reverse()
+    links.reverse()
     if not links:
         return Boxed(group[0], _content(text, group[0]), 1)
     parts = [_content(text, span, named=True) for span in group]
-    joined = parts[0]
-    for place, (link, part) in enumerate(zip(links, parts[1:], strict=True), start=1):
-        if part not in parts[:place]:
+    joined, told = parts[0], {parts[0]}
+    for link, part in zip(links, parts[1:], strict=True):
+        if part not in told:
             joined += link + _ROUNDED.sub("", part)
-    return Boxed((group[-1][0], group[0][1]), joined, len(set(parts)))
+            told.add(part)
+    return Boxed((group[-1][0], group[0][1]), joined, len(told))
 
 
 def reference_in(solution: str, query: str) -> tuple[str, int]:
@@ -119,6 +122,6 @@ def _content(text: str, span: Span, *, named: bool = False) -> str:
     """What a box holds; ``named``: with the name that stands before it (``x = \\boxed{2}``)."""
     end, start = span
     inside = text[start:end].strip()
-    opening = max(text.rfind("\\boxed", 0, start), text.rfind("\\fbox", 0, start))
+    opening = text.rfind("\\", 0, start)  # of the box's own command
     name = _NAME.search(text, max(0, opening - 20), opening) if named and "=" not in inside else None
     return f"{name.group(1)} = {inside}" if name else inside

@@ -318,7 +318,7 @@ def test_bad_input_is_one_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "empty").mkdir()
     for name, said in (
         ("no-such-run", "no-such-run: no run.json"),
-        ("../x", "run name '../x'"),
+        ("../no-such-run", "run name '../no-such-run'"),
         (str(tmp_path / "empty"), "empty: no run.json"),
     ):
         assert cli.main(["report", name, "--out", str(tmp_path / "out.html")]) == 2

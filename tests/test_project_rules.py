@@ -35,7 +35,7 @@ TOP_LEVEL = {
     "environment.yml", "figures", "locks", "notebooks", "papermill_runs", "pyproject.toml", "tests",
 }  # fmt: skip
 # What all rooms cost at present; the aim is 10,800.
-LINE_BUDGET = 13650
+LINE_BUDGET = 13660
 
 
 def committed() -> list[Path]:
