@@ -188,7 +188,7 @@ def make_students(ends: float) -> None:
         metrics = make_student(*name.rsplit("-", 1))
         slowest = max(slowest, time.monotonic() - begun)
         left = (time.monotonic() - started) / (number + 1) * (len(todo) - number - 1) / 3600
-        rate = metrics["tokens"] / metrics["training_seconds"] if metrics["tokens"] else 0
+        rate = metrics["tokens"] / max(metrics["training_seconds"], 0.1)  # in tenths of a second
         say(f"{name} done: {rate:.0f} tokens/s in training, {len(todo) - number - 1} left, about {left:.1f} hours")
     say("students: all made; next: main.py analyse")
 
