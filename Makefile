@@ -53,9 +53,19 @@ model: env  ## the embedded model, in the cache (98 MB once)
 reproduce: model  ## the whole study (PROFILE=smoke), figures included
 	@$(BIN)/dartlib run $(PROFILE) $(RUN_OPTIONS)
 
+# Two passes: what is light runs on two workers, what needs the model or the whole chain has the machine to itself.
+# Either failing fails the whole; pytest's 5 says that PYTEST_OPTIONS left a pass without a test, an error only in both.
+LATER := not endurance and not cluster and not gpu and not network
+PYTEST := $(BIN)/python -m pytest -rsfE --tb=short --durations=15 $(PYTEST_OPTIONS)
+
 test: $(TESTING) model  ## all tests but test-slow and those that need a GPU or the network
 	@if [ -z "$${DARTLIB_TEST_DATA:-}" ] && [ -d ../shared/data ]; then export DARTLIB_TEST_DATA="$$(cd ../shared/data && pwd)"; fi; \
-	$(BIN)/python -m pytest -m "not endurance and not cluster and not gpu and not network" -rsfE --tb=short --durations=15 $(PYTEST_OPTIONS)
+	light=0; heavy=0; \
+	OMP_WAIT_POLICY=passive $(PYTEST) -n 2 --dist loadfile -m "not model and not chain and $(LATER)" || light=$$?; \
+	$(PYTEST) -m "(model or chain) and $(LATER)" || heavy=$$?; \
+	if [ $$light = 5 ] && [ $$heavy = 5 ]; then exit 5; fi; \
+	if [ $$light = 5 ]; then light=0; fi; if [ $$heavy = 5 ]; then heavy=0; fi; \
+	exit $$(( light > heavy ? light : heavy ))
 
 test-slow: $(TESTING) model  ## kill -9 of real vLLM runs, many minutes
 	@$(BIN)/python -m pytest -m endurance -rs -s $(PYTEST_OPTIONS)
