@@ -88,6 +88,15 @@ def test_a_hang_costs_one_item(hang: str) -> None:
         assert pool.grade_many([SLOW]) == [SLOW_GRADE]
 
 
+def test_a_batch_longer_than_the_pipe_waits_for_no_item_that_hangs() -> None:
+    """16 pairs with queries of 20,000 characters are more than a pipe holds, and the first is never read to its end."""
+    query = "Which number is it? " * 1000
+    slow = Pair("\\sqrt{8}", "2\\sqrt{2}", None, query)
+    with GradingPool(seconds_per_item=0.5) as pool:
+        found = pool._workers[0].compare([Pair("\\int (10^8)! dx", "9", None, query), *[slow] * 15])
+    assert found == [(Verdict.TIMEOUT, "seconds"), *[(Verdict.CORRECT, "symbolic")] * 15]
+
+
 def test_a_crash_costs_one_item() -> None:
     with GradingPool() as pool:
         assert pool.grade_many([SLOW]) == [SLOW_GRADE]
