@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,20 @@ from lesson_cells import lint_lesson, lint_opening, prose_of, run_cell, run_solu
 
 from dartlib import analysis
 from dartlib.files import RUNS
+from dartlib.pipeline.notebooks import read_notebook, source_of
+from dartlib.pipeline.stages import NOTEBOOKS
+from dartlib.synthesis import triage
 
 TESTS = Path(__file__).parent
 LESSONS = ["00_start_here", "01_bias_analysis", "02_synthesis"]
 REFERENCE = RUNS / "reference" / "02_synthesis"
+
+
+def test_01_is_a_lesson_of_fifteen_cells_with_its_tool_behind_it() -> None:
+    cells = [source_of(cell) for cell in read_notebook(NOTEBOOKS / "01_bias_analysis.ipynb")["cells"]]
+    (tool,) = (place for place, source in enumerate(cells) if source.startswith("# A tool for your own sets"))
+    assert tool <= 15 and "What to remember" in cells[tool - 1]
+    assert not any("DATASETS" in source or "if sets" in source for source in cells[2:tool])
 
 
 @pytest.mark.parametrize("name", LESSONS)
@@ -74,6 +86,44 @@ def test_01_exercise_3_the_best_served_tenth() -> None:
     assert run_solution("01_bias_analysis", 3, outcomes=frame).names["share"] == 14 / 32
 
 
+def test_01_says_what_its_gini_coefficients_mean() -> None:
+    """Against all pairs: of 0, 0, 0, 8 two picked at random (with replacement) are 3 apart on average, 6 of 16 by 8."""
+    counts = {"vrt": [8, 0, 0, 0], "uniform": [2, 2, 2, 2], "prop2diff": [1, 3, 0, 6]}
+    rows = [(name, each, 1) for name, own in counts.items() for each in own]
+    frame = pd.DataFrame(rows, columns=["strategy", "n_correct", "level"])
+    frame = frame.assign(query_id=list("abcd") * 3, quota=math.nan, status="drawn", fail_rate=0.5)
+    given = {"analysis": analysis, "outcomes": frame, "HTML": str, "display": lambda table: None}
+    said = run_cell("01_bias_analysis", "def summarise", **given).said.splitlines()
+    told = {line.split(":")[0]: line for line in said}
+    for name, own in counts.items():
+        apart = np.abs(np.subtract.outer(own, own)).mean()
+        assert f"are {apart:.1f} responses apart on average, the mean being {np.mean(own):.1f};" in told[name]
+    assert [told[name].rpartition(" has ")[2][:3] for name in counts] == ["0% ", "50%", "10%"]
+
+
+def test_01_counts_the_unsolved_over_both_kinds_of_trials() -> None:
+    """Solved at trial 1, at trial 3 (after the two difficulty trials), never."""
+    verdicts = {"a": ["wrong", "correct"], "b": ["wrong", "wrong", "wrong", "correct"], "c": ["wrong"] * 5}
+    rows = [(name, place, verdict) for name, own in verdicts.items() for place, verdict in enumerate(own)]
+    samples = pd.DataFrame(rows, columns=["query_id", "trial", "verdict"])
+    outcomes = pd.DataFrame({"query_id": list("abc"), "n_difficulty": 2})
+    figures = type("Figures", (), {"coverage_by_level_figure": lambda *_: None})
+    given = {"analysis": figures, "outcomes": outcomes, "samples": samples, "levels": None, "n_queries": 3}
+    said = run_cell("01_bias_analysis", "solved_at =", publish=lambda *_: None, **given).said
+    assert said.startswith("2 of 3 queries are unsolved in their 2 difficulty trials,\n1 of 3 in all their trials")
+    assert "up to 5 (" in said
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("ladder-arithmetic", [43, 100, 100, 100, 100]), ("own.jsonl", [1])])
+def test_01_asks_what_a_ladder_has(name: str, sizes: list[int], tmp_path: Path) -> None:
+    """Level 1 of the arithmetic ladder has 43 training questions: 100 a level cannot be had."""
+    (tmp_path / "own.jsonl").write_text('{"query": "What is 1 + 1?", "reference_answer": "2"}')
+    asked = [name if name.startswith("ladder") else str(tmp_path / name)]
+    ran = run_cell("01_bias_analysis", "rungs =", QUERIES=asked, pd=pd, partial=partial)
+    assert [len(list(group)) for _, group in groupby(ran.names["asked"], key=lambda query: query.level)] == sizes
+    assert (str(sizes) in ran.said) == name.startswith("ladder")
+
+
 def test_01_quotes_the_pilot_as_it_came_out() -> None:
     text, pilot = prose_of("01_bias_analysis"), (RUNS / "study" / "PILOT.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (levels 3 to 5 \(the rule\)|level 1) \| (.*) \|$", pilot, re.MULTILINE)
@@ -100,6 +150,44 @@ def test_02_costs_under_a_cap_are_those_of_the_plain_recursion(p: float, quota: 
         asking = (1 - p) * asking + p * np.concatenate([[0], asking[:-1]])
     cost = exact_cost()(p, quota, cap)
     assert [cost["mean"], cost["correct"], cost["met"]] == pytest.approx([trials, correct, 1 - asking.sum()])
+
+
+def test_02_difficulty_trials_are_asked_whatever_they_give() -> None:
+    """p = 1/2, quota 1, cap 4: 1, 2, 3 or 4 trials in 1/2, 1/4, 1/8, 1/8 of cases; with two asked first 2, 2, 3, 4."""
+    cost = exact_cost()
+    assert cost(0.5, 1, 4)["asked"] == cost(0.5, 1, 4)["mean"] == 1.875
+    assert cost(0.5, 1, 4, 2)["asked"] == pytest.approx(2.375) and cost(0.5, 1, 4, 2)["mean"] == 1.875
+    assert cost(1.0, 1, 4, 4)["asked"] == 4
+
+
+def yardstick() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The constructed case of notebook 02: its rows, and what triage and the rule of two witnesses made of them."""
+    given = {"pd": pd, "HTML": lambda table: table, "analysis": analysis, "triage": triage}
+    made = run_cell("02_synthesis", "constructed =", **given).names
+    found = run_cell("02_synthesis", "found.append(triage(", **made).names
+    return made, run_cell("02_synthesis", "agreed =", **found).names
+
+
+def test_02_yardstick_flags_the_wrong_reference_and_no_hard_question() -> None:
+    made, found = yardstick()
+    truth = {question: str(int(eval(question))) for question, *_ in made["rows"]}  # noqa: S307 - committed sums
+    assert [row[2] for row in made["rows"]] == list(truth.values())
+    assert {row[0] for row in made["rows"] if row[1] != row[2]} == {"17 + 25", "13 * 7"}
+    for _, reference, _, *answers in made["rows"]:
+        assert all(len(each.split()) == 8 and reference not in each.split() for each in answers)
+    suspected = found["found"][found["found"].suspicion == "reference"]
+    named = suspected.groupby("witness").apply(lambda part: dict(zip(part["query"], part.top_share * 8, strict=True)))
+    assert named.to_dict() == {  # counted by hand
+        "A .5": {"17 + 25": 6, "12 * 8 - 9": 5, "7 * 14 - 3": 5, "8 - 5 - 2": 7},
+        "A 1": {"17 + 25": 4, "8 - 5 - 2": 5},
+        "B": {"17 + 25": 8, "7 * 14 - 3": 6, "8 - 5 - 2": 8},
+    }
+    assert set(found["found"].suspicion) == {"reference", "hard"}
+    # found: 17 + 25; two false alarms of one witness gone; not knowable: an idea that all share, and 13 * 7
+    assert found["agreed"] == {"17 + 25": "42", "8 - 5 - 2": "5"} and truth["17 + 25"] == "42"
+    judged = found["judged"].set_index("question")
+    assert list(judged.index[judged["A .5 alone"] == "doubted"]) == ["17 + 25", "12 * 8 - 9", "7 * 14 - 3", "8 - 5 - 2"]
+    assert "casts doubt on four references, and is right once" in prose_of("02_synthesis")
 
 
 def test_02_answers_are_computed() -> None:
