@@ -110,6 +110,7 @@ def test_vllms_own_options_come_last_and_each_copy_takes_its_share_of_requests(
     given = vllm_server._command
     monkeypatch.setattr(vllm_server, "_command", lambda *them: ["sh", "-c", command, "sh", *given(*them)])
     expected = {"vllm": 256, "vllm --data-parallel-size 2": 512, "vllm -dp 4 --max-model-len 99": 1024}
+    expected |= {"vllm --data_parallel_size 3": 768, "vllm --enforce-eager --data_parallel-size=2": 512}
     for engine, slots in expected.items():
         with pytest.raises(EngineError, match="far enough"), open_engine(engine, model, log_folder=tmp_path):
             pass

@@ -84,7 +84,7 @@ async def _connect(
 def _copies(options: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--data-parallel-size", "-dp", type=int, default=1)
-    return parser.parse_known_args(options)[0].data_parallel_size
+    return parser.parse_known_args([word.replace("_", "-") for word in options])[0].data_parallel_size  # alike to vLLM
 
 
 def _command(model: Path, socket: Path, more: Sequence[str] = ()) -> list[str]:
