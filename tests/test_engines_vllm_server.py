@@ -30,7 +30,8 @@ def test_a_server_that_dies_at_start_is_one_clear_line(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
-        "import sys; sys.exit('INFO fine so far\\nRuntimeError: no memory left\\n  raise OSError(\\nnanobind: leaked')"
+        "import sys; sys.exit('INFO fine so far\\nRuntimeError: no memory left\\n  raise OSError(\\nnanobind: leaked"
+        "\\n(A) WARNING 1: limits cause errors like `OSError: [Errno 24] Too many open files`')"
     )
     monkeypatch.setattr(vllm_server, "_command", lambda *_: [sys.executable, "-c", code])
     with pytest.raises(EngineError) as caught, open_engine("vllm", model, log_folder=tmp_path):
