@@ -30,7 +30,8 @@ def test_a_server_that_dies_at_start_is_one_clear_line(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
-        "import sys; sys.exit('INFO fine so far\\nRuntimeError: no memory left\\n  raise OSError(\\nnanobind: leaked')"
+        "import sys; sys.exit('INFO fine so far\\nRuntimeError: no memory left\\n  raise OSError(\\nnanobind: leaked"
+        "\\n(A) WARNING 1: limits cause errors like `OSError: [Errno 24] Too many open files`')"
     )
     monkeypatch.setattr(vllm_server, "_command", lambda *_: [sys.executable, "-c", code])
     with pytest.raises(EngineError) as caught, open_engine("vllm", model, log_folder=tmp_path):
@@ -110,6 +111,7 @@ def test_vllms_own_options_come_last_and_each_copy_takes_its_share_of_requests(
     given = vllm_server._command
     monkeypatch.setattr(vllm_server, "_command", lambda *them: ["sh", "-c", command, "sh", *given(*them)])
     expected = {"vllm": 256, "vllm --data-parallel-size 2": 512, "vllm -dp 4 --max-model-len 99": 1024}
+    expected |= {"vllm --data_parallel_size 3": 768, "vllm --enforce-eager --data_parallel-size=2": 512}
     for engine, slots in expected.items():
         with pytest.raises(EngineError, match="far enough"), open_engine(engine, model, log_folder=tmp_path):
             pass

@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +93,21 @@ def test_what_would_undo_the_sharing_or_say_a_run_is_complete_is_refused(tmp_pat
 
 
 def test_no_gpu_is_taken_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs.tempfile, "gettempdir", lambda: str(tmp_path))
+    """Two processes of this machine meet whatever their temporary folders; another machine has a GPU 7 of its own."""
+    monkeypatch.setenv("DARTLIB_CACHE", str(tmp_path / "shared"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    monkeypatch.setattr(jobs.socket, "gethostname", lambda: "node1")
     monkeypatch.setenv(jobs.GPUS_VARIABLE, "4,6,7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "all")
 
     def stage(gpus: int) -> Stage:
         return Stage("a", "a", (), {}, True, resources={"gpus": gpus})
 
-    with open(tmp_path / f"dartlib-gpu-{os.getuid()}-6.lock", "w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    (tmp_path / "shared").mkdir()
+    with ExitStack() as others:
+        for host, gpu in (("node1", 6), ("node2", 7)):
+            name = f"gpu-{host}-{os.getuid()}-{gpu}.lock"
+            fcntl.flock(others.enter_context(open(tmp_path / "shared" / name, "w")), fcntl.LOCK_EX)
         with jobs.own_gpus(stage(0)):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "all", "it asked for none"
         with jobs.own_gpus(stage(2)):

@@ -152,7 +152,7 @@ def test_a_stage_takes_its_notebooks_resources_over_the_defaults(tmp_path: Path)
 
 
 def test_several_endpoints_and_vllms_options_reach_the_synthesis(tmp_path: Path) -> None:
-    for engine in ("http://a:1/v1,http://b:1/v1", "vllm --tensor-parallel-size 2 --data-parallel-size 4"):
+    for engine in ("http://a:1/v1,http://b:1/v1", "vllm --tensor_parallel_size 2 --data-parallel-size 4", "vllm -dp 4"):
         run = build_run(check_profile({**PROFILE, "engine": engine}, "toy.yaml"), tmp_path / "toy", "")
         assert run.stage("02_synthesis").parameters["ENGINE"] == engine
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -227,6 +228,15 @@ def test_a_lock_that_a_killed_run_left_is_no_obstacle(toys: dict[str, Path], tmp
     lock.touch()
     (done,) = run(job(tmp_path, **toys, recipe=Recipe(zero_stage=1), **SETTINGS))
     assert done.returncode == 0 and not lock.exists()
+
+
+def test_a_built_helper_is_taken_as_it_is(tmp_path: Path) -> None:
+    """Without ninja and a compiler; as another environment's paths, or another ninja, would have it built anew."""
+    code = "from dartlib.training.workers import prepare_helper; prepare_helper()"
+    root = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0 and "cannot be built" not in done.stdout, done.stdout + done.stderr
 
 
 def test_an_interrupt_ends_all_processes(toys: dict[str, Path], tmp_path: Path) -> None:

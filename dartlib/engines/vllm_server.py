@@ -29,7 +29,8 @@ from dartlib.processes import ChildProcess, start_child
 
 SLOTS = 256
 START_SECONDS = 600.0
-_STATED_ERROR = re.compile(r"\b\w*(Error|Exception): \S.*")
+# Warnings name errors that have not happened.
+_STATED_ERROR = re.compile(r"(?!.*(?: WARNING |See root cause)).*?(\b\w*(?:Error|Exception): \S.*)")
 _LONGEST_CPU, _LONGEST_GPU = 2048, 8192  # tokens of prompt and response: bounds the memory vLLM asks for
 
 
@@ -84,7 +85,7 @@ async def _connect(
 def _copies(options: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--data-parallel-size", "-dp", type=int, default=1)
-    return parser.parse_known_args(options)[0].data_parallel_size
+    return parser.parse_known_args([word.replace("_", "-") for word in options])[0].data_parallel_size  # alike to vLLM
 
 
 def _command(model: Path, socket: Path, more: Sequence[str] = ()) -> list[str]:
@@ -169,7 +170,7 @@ def _wait_until_healthy(child: ChildProcess, socket: Path, log: Path, started: f
 def _last_words(log: Path) -> str:
     """The line of a log that says most about an end: the last that states an error, else the last one."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    errors = [found[0] for line in lines if (found := _STATED_ERROR.search(line)) and "See root cause" not in line]
+    errors = [found[1] for line in lines if (found := _STATED_ERROR.match(line))]
     return " ".join((errors or lines or ["nothing in the log"])[-1].split())[:300]
 
 

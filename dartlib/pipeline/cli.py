@@ -76,9 +76,7 @@ def _dispatch(options: argparse.Namespace, command: str) -> int:
     if options.command in ("doctor", "prefetch"):
         from dartlib.pipeline.doctor import prefetch, show_findings
 
-        return (
-            prefetch(options.names) if options.command == "prefetch" else show_findings(options.model, options.sources)
-        )
+        return prefetch(options.names) if "names" in options else show_findings(options.model, options.sources)
     if options.command == "report":
         from dartlib.pipeline.report import write_report
 

@@ -10,15 +10,15 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import sys
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from dartlib.files import write_text_atomically
+from dartlib.files import cache_folder, write_text_atomically
 from dartlib.leases import Lease, LeaseHeld
 from dartlib.pipeline.execution import end_marked_processes
 from dartlib.pipeline.stages import Stage
@@ -97,7 +97,8 @@ def own_gpus(stage: Stage) -> Iterator[None]:
     wanted, taken = stage.resources.get("gpus", 0), list[str]()
     with contextlib.ExitStack() as held:
         for gpu in filter(None, os.environ.get(GPUS_VARIABLE, "").split(",")):
-            lock = Path(tempfile.gettempdir(), f"dartlib-gpu-{os.getuid()}-{gpu}.lock")
+            # In the cache: jobs may have temporary folders of their own. By machine: several may share a home.
+            lock = cache_folder() / f"gpu-{socket.gethostname()}-{os.getuid()}-{gpu}.lock"
             handle = held.enter_context(open(lock, "w", encoding="utf-8"))
             with contextlib.suppress(BlockingIOError):
                 if len(taken) < wanted:

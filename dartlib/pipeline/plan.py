@@ -82,8 +82,7 @@ def _expected(run: Run, folder: Path, stages: Collection[str], throughput: Mappi
         n = items * len(evaluations)
         hours = f", {n / throughput['samples']:,.1f} GPU hours" if "samples" in throughput else ""
         lines.append(f"evaluation: {items:,} questions to each of {len(evaluations)} models: {n:,} samples{hours}")
-    seconds = [manifest.seconds for name in stages if (manifest := manifest_of(name, folder))]
-    if seconds:
+    if seconds := [manifest.seconds for name in stages if (manifest := manifest_of(name, folder))]:
         lines.append(f"time: {len(seconds)} of these stages took {sum(seconds) / 3600:.2f} hours when last run")
     return lines
 

@@ -179,7 +179,7 @@ def _check_values(profile: Profile, where: str) -> None:
         raise ProfileError(f"{where}: gpus must not be negative, and throughput above 0")
     if unknown := set(profile.throughput) - {"samples", "rows"}:
         raise ProfileError(f"{where}: unknown throughput {unknown.pop()!r}: valid: samples, rows")
-    if not re.match(r"(auto|vllm|local)$|vllm --|https?://", profile.engine):
+    if not re.match(r"(auto|vllm|local)$|vllm -|https?://", profile.engine):
         raise ProfileError(f"{where}: engine {profile.engine!r} is none of auto, vllm, local or http://host:port/v1")
     for key in ("strategies", "training_seeds"):
         chosen = getattr(profile, key)

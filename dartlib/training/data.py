@@ -163,7 +163,7 @@ def _tokenize(
                 said = now
                 log(f"{len(lengths):,} rows tokenized, {len(lengths) / (now - started):,.0f} rows/s")
     if not lengths:
-        raise TrainingError(f"{dataset}: the data set has no rows; was any response correct?")
+        raise TrainingError(f"{dataset}: the data set has no rows; was any response right? Draw more, or ask easier")
     np.save(partial / "ends.npy", np.cumsum(lengths, dtype=np.int64))
     np.save(partial / "prompts.npy", np.array(prompts, dtype=np.int64))
     partial.rename(place)

@@ -225,7 +225,8 @@ def prepare_helper() -> None:
     """Load DeepSpeed's compiled helper for processes on one CPU machine, built once into our own cache.
 
     torch compiles under a lock file that stays when the process is killed; every later run then waits for it for
-    ever. Here a lock of the kernel's is held around it, so that a lock file that is found belongs to nobody.
+    ever. Here a lock of the kernel's is held around it, so that a lock file that is found belongs to nobody. What
+    is built is taken as it is: ninja would build it anew whenever another environment's paths or another ninja come by.
     """
     versions = "-".join(importlib.metadata.version(name) for name in ("torch", "deepspeed"))
     folder = cache_folder() / "torch_extensions" / versions
@@ -233,6 +234,7 @@ def prepare_helper() -> None:
     os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
     from deepspeed.accelerator import get_accelerator
     from deepspeed.ops import __compatible_ops__
+    from torch.utils.cpp_extension import _import_module_from_library as read_built
 
     builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
     if builder is None:  # not on GPUs
@@ -240,6 +242,8 @@ def prepare_helper() -> None:
     with locked(folder / "in-use"):
         (folder / builder.NAME / "lock").unlink(missing_ok=True)
         try:
+            with contextlib.suppress(ImportError):  # not there, or only a part of it
+                builder._loaded_ops[builder.NAME] = read_built(builder.NAME, str(folder / builder.NAME), True)
             builder.load()
         except (RuntimeError, OSError) as error:  # no compiler: gloo alone is slower, and right
             print(f"DeepSpeed's helper cannot be built, going on without: {first_line(error)}", flush=True)
