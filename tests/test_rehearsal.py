@@ -28,7 +28,7 @@ from dartlib.records import SftRow, read_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BENCHMARKS = "math-test gsm8k-test college-math-test deepmind-mathematics olympiadbench-math theoremqa".split()
-pytestmark = [pytest.mark.chain, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture
