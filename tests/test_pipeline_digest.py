@@ -21,6 +21,7 @@ from dartlib.pipeline.stages import Run, build_run, load_run, save_run
 from dartlib.pipeline.status import stage_states
 from dartlib.pipeline.superseded import made_stages, make_way, put_aside
 from dartlib.records import write_manifest
+from dartlib.training import recipe
 
 MADE = {
     "02": (
@@ -253,6 +254,23 @@ def test_an_edited_problem_file_reruns_what_reads_it(toy: Toy) -> None:
     (toy.root / "test.jsonl").write_text("two")
     assert {name.partition("/")[0] for name in toy.states(run)} == {"04_evaluation", "05_paper_figures"}
     assert toy.note(run, "04_evaluation/base") == "changed: content of BENCHMARKS ['ladder-arithmetic', 'test.jsonl']"
+
+
+def test_an_edited_recipe_reruns_what_names_it(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named without its folder and ending, as profiles do; another recipe beside it does not count."""
+    recipes = toy.root / "recipes"
+    recipes.mkdir()
+    monkeypatch.setattr(recipe, "RECIPES", recipes)
+    (recipes / "two-processes.yaml").write_text("processes: 2")
+    toy.write("03_training", replace=("SEED: int", 'RECIPE: str = "two-processes"  # how\nSEED: int'))
+    run = toy.run()
+    toy.complete(run)
+    (recipes / "other.yaml").write_text("processes: 4")
+    assert toy.states(run) == {}
+    (recipes / "two-processes.yaml").write_text("processes: 3")
+    trainings = {name for name, state in toy.states(run).items() if state == "outdated"}
+    assert trainings == {"03_training/vrt-seed1", "03_training/uniform-seed1"}
+    assert toy.note(run, "03_training/vrt-seed1") == "changed: content of RECIPE 'two-processes.yaml'"
 
 
 def test_a_shared_pool_that_grows_is_no_change(toy: Toy) -> None:

@@ -22,7 +22,7 @@ from dartlib.pipeline.stages import NOTEBOOKS, Stage
 from dartlib.queries import get_source, known_sets, local_file
 from dartlib.records import Manifest, RecordError, read_manifest
 from dartlib.sampling import SAMPLING_VERSION
-from dartlib.training import TRAINING_VERSION
+from dartlib.training import TRAINING_VERSION, recipe_path
 
 # Raised by hand when results change (a test holds a golden result for each); which notebooks depend on which.
 VERSIONS = {
@@ -47,14 +47,17 @@ def stage_inputs(stage: Stage, folder: Path) -> dict[str, Any]:
     notebook = NOTEBOOKS / f"{stage.notebook}.ipynb"
     values = {name: parameter.default for name, parameter in read_parameters(notebook).items()}
     values |= stage.parameters
+    # A recipe's name stands for a file of dartlib, which counts by its content like any other.
+    values |= {name: str(recipe_path(value)) for name, value in values.items() if name == "RECIPE"}
     places = ("RUN_FOLDER", "STAGE_FOLDER", *stage.files)
     inputs: dict[str, Any] = {"stage": stage.name, "notebook": _cells_digest(notebook)}
     inputs |= {name: content_of(value) for name, value in values.items() if name not in places}
     manifests = [manifest_of(need, folder) for need in stage.needs]
-    made = {path: sha256 for manifest in manifests if manifest for path, sha256 in manifest.outputs.items()}
+    made: dict[str, Any] = {
+        path: sha256 for manifest in manifests if manifest for path, sha256 in manifest.outputs.items()
+    }
     for name in (*stage.files.values(), *stage.reads):
-        read: dict[str, Any] = {path: made[path] for path in made if f"{path}/".startswith(f"{name}/")}
-        inputs |= read if read else {name: None}
+        inputs |= {path: made[path] for path in made if f"{path}/".startswith(f"{name}/")} or {name: None}
     return inputs | {name: VERSIONS[name] for name in DEPENDS_ON.get(stage.notebook, ())}
 
 

@@ -73,13 +73,17 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
+def recipe_path(name_or_path: str) -> Path:
+    """Where a recipe lies: a YAML file as it is named, any other name among those of dartlib (there or not)."""
+    path = Path(name_or_path)
+    return path if path.suffix in (".yaml", ".yml") else RECIPES / f"{name_or_path}.yaml"
+
+
 def load_recipe(name_or_path: str) -> Recipe:
     """A recipe by name, or by the path of a YAML file. Raises TrainingError naming the file, the key and the fix."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = RECIPES / f"{name_or_path}.yaml"
-        if not path.is_file():
-            raise TrainingError(f"no recipe {name_or_path!r}: choose one of {', '.join(recipe_names())}, or a file")
+    path = recipe_path(name_or_path)
+    if path.parent == RECIPES and not path.is_file():
+        raise TrainingError(f"no recipe {name_or_path!r}: choose one of {', '.join(recipe_names())}, or a file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
