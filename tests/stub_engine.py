@@ -35,6 +35,7 @@ class StubEngine:
 
     name = "stub"
     weights = "stub-weights"
+    remembers_prefixes = True
 
     def __init__(
         self,

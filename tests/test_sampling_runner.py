@@ -256,6 +256,14 @@ def test_the_first_trial_goes_alone_to_fill_the_prefix_cache(tmp_path: Path) -> 
     assert in_flight[:2] == [1, 1] and max(in_flight) == 8
 
 
+def test_where_no_prefix_is_remembered_no_trial_goes_alone(tmp_path: Path) -> None:
+    in_flight: list[int] = []
+    engine = StubEngine(slots=8, delay=0.002, fault=lambda number: in_flight.append(engine.in_flight))
+    engine.remembers_prefixes = False
+    draw(tmp_path / "pool", engine)
+    assert in_flight[:8] == [*range(1, 9)]
+
+
 def test_a_token_budget_ends_the_run_cleanly_and_can_be_raised(tmp_path: Path) -> None:
     """Stub responses have 5 tokens: 60 tokens are 12 trials, whatever is in flight. Raised, the run goes on."""
     lines: list[str] = []

@@ -64,6 +64,8 @@ class _Endpoint:
 class EndpointEngine:
     """An engine over one or more servers that all serve ``model``; made by `connect`."""
 
+    remembers_prefixes = True
+
     def __init__(
         self,
         endpoints: Sequence[_Endpoint],

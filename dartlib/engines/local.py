@@ -48,6 +48,8 @@ class _Request:
 class LocalEngine:
     """An engine over a model folder; loads it at once, runs it in one worker thread, ``SLOTS`` requests at a time."""
 
+    remembers_prefixes = False  # a batch computes what its own prompts share
+
     def __init__(self, model: Path) -> None:
         logging.disable_progress_bar()
         torch.set_num_threads(len(os.sched_getaffinity(0)))  # a workflow runner may have said one

@@ -107,12 +107,14 @@ class Engine(Protocol):
     """A source of completions.
 
     ``name`` says which software answers; ``weights`` identifies the model's weights (hash or served name);
-    ``slots`` is the number of concurrent requests that keeps it busy.
+    ``slots`` is the number of concurrent requests that keeps it busy; ``remembers_prefixes``: what prompts share is
+    computed once for all, when one of them has gone ahead.
     """
 
     name: str
     weights: str
     slots: int
+    remembers_prefixes: bool
 
     async def encode(self, text: str) -> Sequence[int] | str:
         """Token ids of a prompt, with exactly one BOS where the model wants one.

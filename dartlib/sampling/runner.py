@@ -139,7 +139,7 @@ class _Session:
         try:
             while True:
                 # The first trial goes alone: what prompts share is then in the server's prefix cache for all others.
-                slots = self.engine.slots if self.trials_new else 1
+                slots = 1 if self.engine.remembers_prefixes and not self.trials_new else self.engine.slots
                 while awaited < slots and not self._spent() and (chosen := scheduler.next_trial()) is not None:
                     awaited += 1
                     self.outstanding += 1
