@@ -78,6 +78,7 @@ SHOWN = [
     ("training", "tokens_per_second", "tokens trained a second, rows of the ladder"),
     ("training", "tokens_per_second_paper", "the same, rows of the paper's shape"),
     ("training", "peak_gb", "GB of memory for the ladder's rows"),
+    ("evaluation", "command to table", "seconds from the command to the table: four models, three benchmarks"),
     ("synthesize_scale", "peak_gb", "GB of memory to cut three data sets from 500,000 trials of 1 kB"),
 ]
 
