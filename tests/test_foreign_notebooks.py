@@ -178,7 +178,7 @@ def test_an_own_template_and_benchmark_evaluate_a_model(
     )
     assert "1 of 3 rows repeat a problem (1 problems): each occurrence is a query of its own" in said
     assert {body["prompt"] for body in bodies} == {f"{{0}} asks: What is {n} + 5? Say:" for n in (1, 2)}
-    assert len(bodies) == 3
+    assert len(bodies) == 3 + 3 * 4  # once each, and four samples of each for the lesson
     metrics = json.loads((tmp_path / "run" / "04_evaluation" / "metrics.json").read_text())
     assert metrics["template"] == "mine.yaml" and metrics["verdicts"]["correct"] == 3
 
